@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The neighbour table: every link the node knows, whether it is up, what may leave it, and what it has carried."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from meshd.bundle.eid import Eid
+from meshd.link.identity import LinkId
+from meshd.link.settings import BearerSettings, NeighbourSettings, Posture
+
+
+class Link:
+    """One row of the table. Counters count bundles and their encoded bytes."""
+
+    __slots__ = (
+        "bearer",
+        "id",
+        "is_configured",
+        "is_up",
+        "reason",
+        "received_bundles",
+        "received_bytes",
+        "sent_bundles",
+        "sent_bytes",
+        "since",
+    )
+
+    def __init__(self, link: LinkId, bearer: BearerSettings, now: float, *, is_configured: bool) -> None:
+        self.id = link
+        self.bearer = bearer
+        self.is_configured = is_configured
+        self.is_up = False
+        self.since = now
+        self.reason = "not connected yet"
+        self.sent_bundles = 0
+        self.sent_bytes = 0
+        self.received_bundles = 0
+        self.received_bytes = 0
+
+
+class LinkTable:
+    """Owns the links and the postures; the agent changes it, routing reads it through `LinkView`."""
+
+    def __init__(self, bearers: Sequence[BearerSettings], neighbours: Sequence[NeighbourSettings], now: float) -> None:
+        self._bearers = {bearer.name: bearer for bearer in bearers}
+        self._links: dict[LinkId, Link] = {}
+        self._by_neighbour: dict[Eid, list[Link]] = {}
+        self._postures: dict[str, Posture] = {}
+        self.configure(neighbours, now)
+
+    def configure(self, neighbours: Sequence[NeighbourSettings], now: float) -> None:
+        """Take over a new list of static neighbours; links that are still up stay until they go down."""
+        wanted = {LinkId(neighbour.bearer, neighbour.node) for neighbour in neighbours}
+        for link_id in sorted(wanted, key=str):
+            if link_id in self._links:
+                self._links[link_id].is_configured = True
+            else:
+                self._add(link_id, now, is_configured=True)
+        for link in list(self._links.values()):
+            if link.id not in wanted:
+                link.is_configured = False
+                self._drop_if_gone(link)
+
+    def mark_up(self, link_id: LinkId, now: float) -> Link:
+        """A session lives on this link."""
+        link = self._links.get(link_id) or self._add(link_id, now, is_configured=False)
+        link.is_up, link.since, link.reason = True, now, ""
+        return link
+
+    def mark_down(self, link_id: LinkId, reason: str, now: float) -> None:
+        """The last session of this link has ended."""
+        link = self._links.get(link_id)
+        if link is None:
+            return
+        link.is_up, link.since, link.reason = False, now, reason
+        self._drop_if_gone(link)
+
+    def set_postures(self, postures: Mapping[str, Posture]) -> None:
+        """What may leave each bearer; a bearer that is not named is OPEN."""
+        self._postures = dict(postures)
+
+    def posture(self, bearer: str) -> Posture:
+        """Of one bearer."""
+        return self._postures.get(bearer, Posture.OPEN)
+
+    def get(self, link_id: LinkId) -> Link | None:
+        """One row."""
+        return self._links.get(link_id)
+
+    def links(self) -> Iterable[Link]:
+        """All rows."""
+        return self._links.values()
+
+    def is_usable(self, link_id: LinkId) -> bool:
+        """Up, and frames may leave its bearer."""
+        link = self._links.get(link_id)
+        return link is not None and link.is_up and self.posture(link_id.bearer) is Posture.OPEN
+
+    def usable_links(self, neighbour: Eid) -> Sequence[LinkId]:
+        """Links to this neighbour that are up and may transmit, highest configured rate first."""
+        links = [link for link in self._by_neighbour.get(neighbour, ()) if self.is_usable(link.id)]
+        if len(links) > 1:
+            links.sort(key=lambda link: (-link.bearer.rate_bps, link.id.bearer))
+        return [link.id for link in links]
+
+    def is_neighbour(self, node: Eid) -> bool:
+        """True when some bearer has this node as a neighbour, up or not."""
+        return node in self._by_neighbour
+
+    def _add(self, link_id: LinkId, now: float, *, is_configured: bool) -> Link:
+        link = Link(link_id, self._bearers[link_id.bearer], now, is_configured=is_configured)
+        self._links[link_id] = link
+        self._by_neighbour.setdefault(link_id.neighbour, []).append(link)
+        return link
+
+    def _drop_if_gone(self, link: Link) -> None:
+        if link.is_configured or link.is_up:
+            return
+        del self._links[link.id]
+        rows = self._by_neighbour[link.id.neighbour]
+        rows.remove(link)
+        if not rows:
+            del self._by_neighbour[link.id.neighbour]

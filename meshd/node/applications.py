@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's side of its applications: transmission (RFC 9171 section 5.2), local delivery (5.7), delivery reports.
+
+A submission becomes one bundle for each part. Its bundles are held until the last part is durable; that last part, the
+release of the others and the message's own note are one atomic group of the store, so that a crash leaves the whole
+message or nothing.
+"""
+
+from typing import Final
+
+from meshd.base.limits import MESSAGE_SIZE_MAX_BYTES
+from meshd.bundle.admin_record import (
+    Assertion,
+    ReportReason,
+    StatusReport,
+    decode_admin_record_untrusted,
+    encode_status_report,
+)
+from meshd.bundle.blocks import BundleFlag
+from meshd.bundle.codec import build
+from meshd.bundle.eid import Eid
+from meshd.bundle.errors import BundleError
+from meshd.bundle.header import BundleHeader
+from meshd.bundle.record import BundleId, BundleRecord, Part, PayloadRef, bundle_id_text, bundle_ref
+from meshd.node.bundle_table import BundleState, Entry
+from meshd.node.commands import DeliverMessage, MessagePart, PartAccepted, SubmissionAccepted, SubmissionRefused
+from meshd.node.delivery import Offer
+from meshd.node.events import MessageSubmitted
+from meshd.node.sent_messages import Message, MessageState
+from meshd.node.state import NodeState
+
+HOP_LIMIT: Final = 32
+"""Of bundles made here; far above any path in a mesh of seven, low enough to end a loop."""
+
+REPORT_LIFETIME_MIN_MS: Final = 3_600_000
+"""A delivery report lives as long as the bundle it speaks of would have, but at least this."""
+
+
+class _Submission:
+    """A message on its way in, part by part."""
+
+    __slots__ = ("first", "is_complete", "parts", "size_bytes")
+
+    def __init__(self) -> None:
+        self.first: BundleId | None = None
+        self.parts: list[BundleId] = []
+        self.size_bytes = 0
+        self.is_complete = False
+
+
+class Applications:
+    """Owns the submissions under way; deliveries and sent messages live in the state's tables."""
+
+    def __init__(self, state: NodeState, mission_nodes: frozenset[Eid], part_size_bytes: int) -> None:
+        self._state = state
+        self._part_size_bytes = part_size_bytes
+        self._mission_nodes = mission_nodes
+        self._submissions: dict[int, _Submission] = {}
+        self._by_bundle: dict[BundleId, int] = {}
+
+    def set_mission_nodes(self, mission_nodes: frozenset[Eid]) -> None:
+        """Nodes whose requests for delivery reports are honoured."""
+        self._mission_nodes = mission_nodes
+
+    # Transmission
+
+    def submit(self, event: MessageSubmitted, now: float) -> None:
+        """One part of a message (section 5.2): make its bundle and have it stored."""
+        submission = self._submissions.setdefault(event.submission, _Submission())
+        submission.size_bytes += len(event.data)
+        problem = self._problem(event, submission)
+        if problem is not None:
+            self.abort(event.submission)
+            self._state.commands.append(SubmissionRefused(event.submission, *problem))
+            return
+        entry = self._make_part(event, submission, now)
+        submission.parts.append(entry.record.id)
+        self._by_bundle[entry.record.id] = event.submission
+        self._state.add(entry)
+        if event.is_last:
+            submission.is_complete = True
+            self._state.releases.extend(submission.parts[:-1])
+            self._state.messages.add(self._message(event, submission, entry))
+
+    def abort(self, number: int) -> None:
+        """Forget what was handed over so far; nothing happens once the message is complete."""
+        submission = self._submissions.get(number)
+        if submission is None or submission.is_complete:
+            return
+        del self._submissions[number]
+        for bundle in submission.parts:
+            self._by_bundle.pop(bundle, None)
+            entry = self._state.table.get(bundle)
+            if entry is not None:
+                self._state.delete(entry)
+
+    def stored(self, entry: Entry) -> list[Entry]:
+        """A bundle made here is durable. Returns the entries that may be dispatched now."""
+        number = self._by_bundle.pop(entry.record.id, None)
+        if number is None:
+            return [entry]
+        submission = self._submissions[number]
+        if not submission.is_complete or entry.record.id != submission.parts[-1]:
+            entry.state = BundleState.HELD
+            self._state.commands.append(PartAccepted(number))
+            return []
+        del self._submissions[number]
+        assert submission.first is not None, "a submission has a first part once it is stored"
+        self._state.commands.append(SubmissionAccepted(number, submission.first))
+        self._state.report("message.queued", message=bundle_id_text(submission.first), parts=len(submission.parts))
+        entries = [self._state.table.get(bundle) for bundle in submission.parts]
+        return [held for held in entries if held is not None]
+
+    def storing_failed(self, entry: Entry, reason: str) -> None:
+        """A bundle made here could not be stored: the whole submission is refused."""
+        number = self._by_bundle.pop(entry.record.id, None)
+        if number is None:
+            return
+        submission = self._submissions[number]
+        submission.parts.remove(entry.record.id)
+        if submission.is_complete and submission.first is not None:
+            self._state.messages.forget(bundle_id_text(submission.first))
+            submission.is_complete = False
+        self.abort(number)
+        self._state.commands.append(SubmissionRefused(number, "store_full", f"the store can't take it: {reason}"))
+
+    # Delivery
+
+    def deliver(self, entry: Entry) -> None:
+        """Section 5.7: the bundle waits for its application; an administrative record has been read on its way in."""
+        if entry.record.flags & BundleFlag.IS_ADMIN_RECORD:
+            self._state.delete(entry)
+            return
+        entry.state, entry.link = BundleState.FOR_DELIVERY, None
+        self._state.table.drop_inline(entry)
+        self.offer(self._state.delivery.add(entry.record))
+
+    def offer(self, offer: Offer | None) -> None:
+        """Hand a complete message to the application that waits for it."""
+        if offer is None:
+            return
+        message = offer.message
+        entries = [self._state.table.get(bundle) for bundle in message.part_ids()]
+        records = [entry.record for entry in entries if entry is not None]
+        assert len(records) == len(entries), "parts of a complete message are in the table"
+        self._state.commands.append(
+            DeliverMessage(
+                offer.receiver,
+                message.id,
+                message.id.source,
+                message.destination,
+                records[0].precedence,
+                message.id.time_ms,
+                min(record.expiry_ms for record in records),
+                [_message_part(record) for record in records],
+            )
+        )
+
+    def confirmed(self, receiver: int, message_id: BundleId, now: float) -> None:
+        """The application has it on its own disk: only now it is forgotten here, and reported."""
+        message = self._state.delivery.confirm(receiver, message_id)
+        if message is None:
+            return
+        for bundle in message.part_ids():
+            entry = self._state.table.get(bundle)
+            assert entry is not None, "parts of an offered message are in the table"
+            self._state.delete(entry)
+            if entry.record.flags & BundleFlag.REPORT_DELIVERY:
+                self._report_delivery(entry.record, now)
+        if message_id.source.node == self._state.settings.id:
+            self._advance(bundle_id_text(message_id), MessageState.DELIVERED, "", now)
+        self._state.report("message.delivered", message=bundle_id_text(message_id))
+        self.offer(self._state.delivery.next_for(receiver))
+
+    # Parts of the above
+
+    def _problem(self, event: MessageSubmitted, submission: _Submission) -> tuple[str, str] | None:
+        state = self._state
+        if event.destination.is_null:
+            return "bad_params", "dtn:none is no destination: nobody would get the message"
+        if not event.destination.demux:
+            return (
+                "bad_params",
+                f"{event.destination.uri} is a node's administrative endpoint;"
+                f" name an application on it, such as {event.destination.uri}inbox",
+            )
+        if submission.size_bytes > MESSAGE_SIZE_MAX_BYTES:
+            return "too_large", f"a message may have at most {MESSAGE_SIZE_MAX_BYTES} bytes"
+        if not event.is_last and len(event.data) != self._part_size_bytes:
+            return "bad_params", f"every part but the last has {self._part_size_bytes} bytes"
+        if state.known.is_full or not state.table.has_room(len(event.data), event.precedence):
+            return "store_full", (
+                f"the store is full ({state.table.size_bytes} of {state.table.quota_bytes} bytes);"
+                " wait, cancel bundles, or raise [store] quota"
+            )
+        return None
+
+    def _make_part(self, event: MessageSubmitted, submission: _Submission, now: float) -> Entry:
+        state = self._state
+        time_ms, sequence = state.creation.next(state.dtn_ms(now) if state.has_clock else None)
+        if submission.first is None:
+            submission.first = BundleId(event.source, time_ms, sequence)
+        index = len(submission.parts)
+        part = None
+        if index or not event.is_last:
+            first = submission.first
+            part = Part(first.time_ms, first.sequence, index, index * self._part_size_bytes, event.is_last)
+        flags = BundleFlag.MUST_NOT_FRAGMENT if part is not None else BundleFlag(0)
+        if event.report_delivery and event.is_last:
+            flags |= BundleFlag.REPORT_DELIVERY
+        return self._originate(
+            event.source,
+            event.destination,
+            flags,
+            (time_ms, sequence),
+            event.lifetime_ms,
+            event.data,
+            event.precedence,
+            part,
+            now,
+            held=not event.is_last,
+        )
+
+    def _originate(
+        self,
+        source: Eid,
+        destination: Eid,
+        flags: BundleFlag,
+        timestamp: tuple[int, int],
+        lifetime_ms: int,
+        payload: bytes,
+        precedence: int,
+        part: Part | None,
+        now: float,
+        *,
+        held: bool,
+    ) -> Entry:
+        state = self._state
+        data = build(
+            source,
+            destination,
+            state.settings.id,
+            flags,
+            timestamp[0],
+            timestamp[1],
+            lifetime_ms,
+            payload,
+            precedence=precedence,
+            part=part,
+            hop_limit=HOP_LIMIT,
+            age_ms=0,
+        )
+        now_ms = state.dtn_ms(now)
+        record = BundleRecord(
+            BundleId(source, *timestamp),
+            destination,
+            precedence,
+            now_ms + lifetime_ms,
+            now_ms,
+            len(data),
+            int(flags),
+            not timestamp[0],
+            None,
+            part,
+            held,
+            PayloadRef(-1, 0, len(data), data),
+        )
+        return Entry(record, None, data, is_own=True)
+
+    def _message(self, event: MessageSubmitted, submission: _Submission, last: Entry) -> Message:
+        assert submission.first is not None, "a submission has a first part here"
+        return Message(
+            bundle_id_text(submission.first),
+            event.destination.uri,
+            event.destination.node.uri,
+            event.precedence,
+            submission.size_bytes,
+            len(submission.parts),
+            last.record.received_ms,
+            last.record.expiry_ms,
+            bundle_id_text(last.record.id),
+        )
+
+    def _report_delivery(self, record: BundleRecord, now: float) -> None:
+        """Honoured among mission nodes, so that "delivered" means it; off towards strangers."""
+        source = record.id.source
+        if source.is_null or source.node == self._state.settings.id or source.node not in self._mission_nodes:
+            return
+        state, now_ms = self._state, self._state.dtn_ms(now)
+        report = StatusReport(record.id, delivered=Assertion(is_asserted=True))
+        timestamp = state.creation.next(now_ms if state.has_clock else None)
+        state.add(
+            self._originate(
+                state.settings.id,
+                source.node,
+                BundleFlag.IS_ADMIN_RECORD,
+                timestamp,
+                max(REPORT_LIFETIME_MIN_MS, record.expiry_ms - now_ms),
+                encode_status_report(report),
+                record.precedence,
+                None,
+                now,
+                held=False,
+            )
+        )
+
+    def administer(self, data: bytes, header: BundleHeader, now: float) -> None:
+        """Read a status report to us (section 6.1.1): the message that it speaks of moves forward.
+
+        Called while the bundle is taken in: the message's note and the bundle are one atomic group of the store.
+        """
+        payload = data[header.payload_offset : header.payload_offset + header.payload_size]
+        try:
+            report = decode_admin_record_untrusted(payload)
+        except BundleError as error:
+            self._state.report("report.malformed", source=header.id.source.uri, reason=str(error))
+            return
+        message = self._state.messages.reported_by(report.subject)
+        if message is None or message.destination_node != header.id.source.node.uri:
+            self._state.report("report.unknown", source=header.id.source.uri, subject=bundle_ref(report.subject))
+            return
+        if report.delivered.is_asserted:
+            self._advance(message.id_text, MessageState.DELIVERED, "", now)
+        elif report.deleted.is_asserted:
+            is_expired = report.reason == ReportReason.LIFETIME_EXPIRED
+            state = MessageState.EXPIRED if is_expired else MessageState.REFUSED
+            self._advance(message.id_text, state, f"reported by {header.id.source.uri}", now)
+
+    def _advance(self, id_text: str, state: MessageState, reason: str, now: float) -> None:
+        message = self._state.messages.advance(id_text, state, reason, self._state.dtn_ms(now))
+        if message is not None:
+            self._state.report(f"message.{state.value}", message=id_text, reason=reason)
+
+
+def _message_part(record: BundleRecord) -> MessagePart:
+    return MessagePart(record.id, record.payload, record.part.offset_bytes if record.part else 0)

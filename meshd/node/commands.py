@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the bundle protocol agent wants done. The shell executes commands in order; results come back as events."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from meshd.bundle.eid import Eid
+from meshd.bundle.header import BundleHeader
+from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
+from meshd.link.identity import LinkId
+
+
+class ForgottenRow(msgspec.Struct, frozen=True, gc=False):
+    """A bundle that is gone from here; its ID is remembered until then so that it is not taken twice."""
+
+    id: BundleId
+    remember_until_ms: int
+    """DTN time in ms; 0: need not be remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStore:
+    """One atomic group of changes to the store: all of it is durable, or none.
+
+    Answered by BundlesStored or StoringFailed for `puts`; deletions, releases and notes are answered by nothing (the
+    next start simply finds them undone if power fails first).
+    """
+
+    puts: Sequence[BundleRecord] = ()
+    """Records with `payload.inline` filled."""
+    deletes: Sequence[ForgottenRow] = ()
+    releases: Sequence[BundleId] = ()
+    """Held bundles whose submission is complete: they survive a crash from here on."""
+    notes: dict[str, bytes] = field(default_factory=dict)
+    """Small facts of ours, newest wins; an empty value deletes."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptTransfers:
+    """Acknowledge these: what they carried is durable here, or was already."""
+
+    link: LinkId
+    transfers: Sequence[object]
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseTransfer:
+    """Tell the neighbour that we don't take this one."""
+
+    link: LinkId
+    transfer: object
+    retriable: bool
+    """True: no resources at the moment; False: not acceptable as it is."""
+    completed: bool
+    """True: we have had it before (RFC 9174: "Completed")."""
+    text: str
+
+
+class SendRow(msgspec.Struct, frozen=True, gc=False):
+    """A bundle to transmit. Its extension blocks are patched at the moment of transmission."""
+
+    id: BundleId
+    payload: PayloadRef
+    """With `inline` filled while the bytes are still in memory; else the shell reads them from the store."""
+    header: BundleHeader | None
+    """Of these bytes, while it is still in memory."""
+    received_ms: int
+    """DTN time at which it came: now minus this is added to its bundle age block."""
+    is_own: bool
+    """True: this node is its source, nothing is to be patched but the age."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendBundles:
+    """Transmit these on the link, in order."""
+
+    link: LinkId
+    rows: Sequence[SendRow]
+
+
+class MessagePart(msgspec.Struct, frozen=True, gc=False):
+    """One bundle of a message that is complete."""
+
+    id: BundleId
+    payload: PayloadRef
+    offset_bytes: int
+    """Of its payload in the message, as its part block says."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverMessage:
+    """Offer a whole message to a waiting application: the ADU is the payloads of these bundles, in order."""
+
+    receiver: int
+    message: BundleId
+    source: Eid
+    destination: Eid
+    precedence: int
+    created_ms: int
+    """DTN time, 0 where the source had no clock."""
+    expiry_ms: int
+    parts: Sequence[MessagePart]
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionAccepted:
+    """All parts of this submission are durable: the application may be told "queued"."""
+
+    submission: int
+    message: BundleId
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionRefused:
+    """This submission can't be taken; nothing of it is kept."""
+
+    submission: int
+    code: str
+    """A name of meshd.control.errors, such as `store_full`."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartAccepted:
+    """This part of the submission is durable; the next one may come (back-pressure)."""
+
+    submission: int
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Send TimerFired at this monotonic time; replaces the earlier wish. None: no timer."""
+
+    at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Something operators want to see: goes to the journal and to `meshctl events`."""
+
+    kind: str
+    """Such as `bundle.forwarded`."""
+    fields: dict[str, str | int | float | bool | None]
+
+
+Command = (
+    WriteStore
+    | AcceptTransfers
+    | RefuseTransfer
+    | SendBundles
+    | DeliverMessage
+    | SubmissionAccepted
+    | SubmissionRefused
+    | PartAccepted
+    | WakeAt
+    | Report
+)

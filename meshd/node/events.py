@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the bundle protocol agent is told. What happens per bundle comes as rows of a batch event."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from meshd.bundle.eid import Eid
+from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
+from meshd.link.identity import LinkId
+from meshd.link.settings import Posture
+
+
+@dataclass(frozen=True, slots=True)
+class ClockStepped:
+    """The only source of wall time in the core: DTN time in ms = now * 1000 + utc_offset_ms."""
+
+    utc_offset_ms: int
+    uncertainty_ms: int | None
+    """None: the clock is not to be trusted, creation times are 0 and bundles carry their age."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRecovered:
+    """What the store holds after a start: live bundles, IDs to remember, and our own notes."""
+
+    records: Sequence[BundleRecord]
+    known: Sequence[tuple[BundleId, int]]
+    """Duplicate memory: (ID, DTN time in ms until which it is remembered), live bundles included."""
+    notes: dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """A session with this neighbour can carry bundles now."""
+
+    link: LinkId
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """The last session of this link has ended, and with it all transfers under way."""
+
+    link: LinkId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PosturesChanged:
+    """What may leave each bearer from now on; a bearer that is not named is OPEN."""
+
+    postures: dict[str, Posture]
+
+
+class ReceivedRow(msgspec.Struct, frozen=True, gc=False):
+    """One transfer that arrived whole."""
+
+    transfer: object
+    """What the bearer needs to accept or refuse it; opaque to the node."""
+    data: bytes
+    """The encoded bundle, a copy of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class BundlesReceived:
+    """Transfers that arrived from a neighbour, not acknowledged yet, in their order."""
+
+    link: LinkId
+    rows: Sequence[ReceivedRow]
+
+
+class StoredRow(msgspec.Struct, frozen=True, gc=False):
+    """A bundle that is durable now, and where it lies (without inline bytes)."""
+
+    id: BundleId
+    payload: PayloadRef
+
+
+@dataclass(frozen=True, slots=True)
+class BundlesStored:
+    """The store has synced these."""
+
+    rows: Sequence[StoredRow]
+
+
+@dataclass(frozen=True, slots=True)
+class StoringFailed:
+    """The store could not take these: nothing of them is durable, nobody may be told otherwise."""
+
+    ids: Sequence[BundleId]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkWritable:
+    """The CL pulls: it would like this many more bytes of bundles."""
+
+    link: LinkId
+    credit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransfersAcknowledged:
+    """The neighbour has these (and, being a meshd, has them on its disk)."""
+
+    link: LinkId
+    ids: Sequence[BundleId]
+
+
+class RefusalReason(msgspec.Struct, frozen=True, gc=False):
+    """Why a neighbour refused a bundle (RFC 9174 section 5.2.4), reduced to what the node does about it."""
+
+    completed: bool
+    """The neighbour already has it."""
+    retriable: bool
+    """The same neighbour may be tried again later."""
+    session_ended: bool
+    """It was not refused: its session ended before it was acknowledged."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransfersFailed:
+    """These did not get through: refused, or the session ended first."""
+
+    link: LinkId
+    ids: Sequence[BundleId]
+    reason: RefusalReason
+
+
+@dataclass(frozen=True, slots=True)
+class DataUnreadable:
+    """The store could not read these back: a damaged bundle is reported and dropped, never sent wrong."""
+
+    ids: Sequence[BundleId]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSubmitted:
+    """An application hands over one part of a message. Parts of one submission come in order."""
+
+    submission: int
+    """Number that the control server chose; unique while the daemon runs."""
+    source: Eid
+    destination: Eid
+    precedence: int
+    lifetime_ms: int
+    report_delivery: bool
+    data: bytes
+    """Of this part; every part but the last is exactly PART_SIZE_BYTES long."""
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionAborted:
+    """The application went away before the last part: what it handed over is forgotten."""
+
+    submission: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverAttached:
+    """An application waits for messages to this endpoint, one at a time until it confirms."""
+
+    receiver: int
+    endpoint: Eid
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverDetached:
+    """It is gone; what it had not confirmed stays."""
+
+    receiver: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryConfirmed:
+    """The application has the message on its own disk."""
+
+    receiver: int
+    message: BundleId
+
+
+@dataclass(frozen=True, slots=True)
+class BundleCancelled:
+    """An operator deletes a bundle (or all parts of a message that is still here)."""
+
+    id: BundleId
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """The time that the last WakeAt named has come."""
+
+
+Event = (
+    ClockStepped
+    | StoreRecovered
+    | LinkUp
+    | LinkDown
+    | PosturesChanged
+    | BundlesReceived
+    | BundlesStored
+    | StoringFailed
+    | LinkWritable
+    | TransfersAcknowledged
+    | TransfersFailed
+    | DataUnreadable
+    | MessageSubmitted
+    | SubmissionAborted
+    | ReceiverAttached
+    | ReceiverDetached
+    | DeliveryConfirmed
+    | BundleCancelled
+    | TimerFired
+)

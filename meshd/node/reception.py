@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bundle reception (RFC 9171 section 5.6): untrusted bytes become entries, or are refused or dropped with a reason.
+
+Acknowledgement waits for the store. A duplicate of a bundle that is durable (or was dealt with before) is acknowledged
+at once; a duplicate of one that is still being stored is acknowledged together with it.
+"""
+
+from collections.abc import Callable
+
+from meshd.base.limits import LIFETIME_MAX_MS
+from meshd.bundle.blocks import BundleFlag
+from meshd.bundle.errors import BundleError
+from meshd.bundle.forward import hop_limit_exceeded
+from meshd.bundle.header import BundleHeader
+from meshd.bundle.record import BundleRecord, PayloadRef, bundle_ref
+from meshd.bundle.scan import scan_untrusted
+from meshd.link.identity import LinkId
+from meshd.node.bundle_table import BundleState, Entry
+from meshd.node.events import BundlesReceived, ReceivedRow
+from meshd.node.state import REPORTS_PER_BATCH, NodeState
+
+
+class Reception:
+    """Decides what to do with each transfer that has arrived whole."""
+
+    def __init__(self, state: NodeState, administer: Callable[[bytes, BundleHeader, float], None]) -> None:
+        self._state = state
+        self._administer = administer
+
+    def receive(self, event: BundlesReceived, now: float) -> None:
+        """One batch from one link."""
+        state, link_id = self._state, event.link
+        now_ms = state.dtn_ms(now)
+        known, table = state.known, state.table
+        size_bytes = 0
+        for row in event.rows:
+            data = row.data
+            size_bytes += len(data)
+            try:
+                header = scan_untrusted(data)
+            except BundleError as error:
+                state.refuse(link_id, row.transfer, f"malformed bundle: {error}", retriable=False)
+                state.report("bundle.malformed", link=str(link_id), reason=str(error), size_bytes=len(data))
+                continue
+            if header.id in known:
+                self._duplicate(link_id, row, header)
+                continue
+            expiry_ms = self._expiry_ms(header, now_ms)
+            problem = self._unacceptable(header, expiry_ms, now_ms)
+            if problem:
+                state.accept(link_id, row.transfer)
+                state.report("bundle.dropped", bundle=bundle_ref(header.id), link=str(link_id), reason=problem)
+                continue
+            shortage = self._shortage(header, len(data))
+            if shortage:
+                state.refuse(link_id, row.transfer, shortage[1], retriable=shortage[0])
+                state.report("bundle.refused", bundle=bundle_ref(header.id), link=str(link_id), reason=shortage[1])
+                continue
+            record = self._record(header, row, link_id, expiry_ms, now_ms)
+            entry = Entry(record, header, data, is_own=False)
+            entry.transfers.append((link_id, row.transfer))
+            known.add(record.id, expiry_ms)
+            table.add(entry)
+            state.puts.append(record)
+            if header.flags & BundleFlag.IS_ADMIN_RECORD and header.destination.node == state.settings.id:
+                self._administer(data, header, now)
+        self._count(event, size_bytes)
+
+    def _duplicate(self, link_id: LinkId, row: ReceivedRow, header: BundleHeader) -> None:
+        entry = self._state.table.get(header.id)
+        if entry is not None and entry.state is BundleState.STORING:
+            entry.transfers.append((link_id, row.transfer))
+        else:
+            self._state.accept(link_id, row.transfer)
+
+    def _record(
+        self, header: BundleHeader, row: ReceivedRow, link_id: LinkId, expiry_ms: int, now_ms: int
+    ) -> BundleRecord:
+        size_bytes = len(row.data)
+        return BundleRecord(
+            header.id,
+            header.destination,
+            header.precedence,
+            expiry_ms,
+            now_ms,
+            size_bytes,
+            header.flags,
+            not (header.id.time_ms and self._state.has_clock),
+            link_id.neighbour,
+            header.part,
+            False,
+            PayloadRef(-1, 0, size_bytes, row.data),
+        )
+
+    def _expiry_ms(self, header: BundleHeader, now_ms: int) -> int:
+        """RFC 9171 section 4.2.7 (lifetime) and 4.4.2 (age); the lifetime override of section 4.3.1 caps it."""
+        lifetime_ms = min(header.lifetime_ms, self._state.settings.lifetime_max_ms, LIFETIME_MAX_MS)
+        if header.id.time_ms and self._state.has_clock:
+            return min(header.id.time_ms + lifetime_ms, now_ms + lifetime_ms)
+        return now_ms + lifetime_ms - (header.age_ms or 0)
+
+    def _unacceptable(self, header: BundleHeader, expiry_ms: int, now_ms: int) -> str:
+        """Why the bundle is dropped although its transfer was fine; empty when it is kept."""
+        if expiry_ms <= now_ms:
+            return "lifetime expired"
+        if header.must_delete:
+            return "a block that can't be processed asks for the bundle's deletion"
+        if header.destination.is_null:
+            return "destination is dtn:none"
+        if header.destination.node != self._state.settings.id and hop_limit_exceeded(header):
+            return "hop limit exceeded"
+        return ""
+
+    def _shortage(self, header: BundleHeader, size_bytes: int) -> tuple[bool, str] | None:
+        """(may be tried again, why) when the bundle can't be taken now; None when it can."""
+        state = self._state
+        if header.flags & BundleFlag.IS_FRAGMENT and header.destination.node == state.settings.id:
+            return False, "fragments for this node can't be reassembled by this version"
+        if state.known.is_full:
+            return True, f"the duplicate memory is full ({state.known.known_max} IDs; [store] known_max)"
+        if not state.table.has_room(size_bytes, header.precedence):
+            return True, (
+                f"the store is full ({state.table.size_bytes} of {state.table.quota_bytes} bytes,"
+                f" {len(state.table)} of {state.table.bundles_max} bundles)"
+            )
+        return None
+
+    def _count(self, event: BundlesReceived, size_bytes: int) -> None:
+        state = self._state
+        link = state.links.get(event.link)
+        if link is not None:
+            link.received_bundles += len(event.rows)
+            link.received_bytes += size_bytes
+        if len(event.rows) <= REPORTS_PER_BATCH:
+            for record in state.puts:
+                state.report(
+                    "bundle.received",
+                    bundle=bundle_ref(record.id),
+                    link=str(event.link),
+                    source=record.id.source.uri,
+                    destination=record.destination.uri,
+                    precedence=record.precedence,
+                    size_bytes=record.size_bytes,
+                )
+        else:
+            state.report("bundles.received", link=str(event.link), count=len(event.rows), size_bytes=size_bytes)

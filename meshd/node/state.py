@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the parts of the agent share: the tables of the node, its reckoning of time, and what one `handle` has decided.
+
+Only the agent and its parts (reception, forwarding, applications) hold this object; it never leaves the node package.
+"""
+
+from typing import Final
+
+from meshd.bundle.dtn_time import CreationClock
+from meshd.bundle.record import BundleId, BundleRecord
+from meshd.link.identity import LinkId
+from meshd.link.link_table import LinkTable
+from meshd.node.bundle_table import BundleTable, Entry
+from meshd.node.commands import (
+    AcceptTransfers,
+    Command,
+    ForgottenRow,
+    RefuseTransfer,
+    Report,
+    WriteStore,
+)
+from meshd.node.delivery import Delivery
+from meshd.node.known_bundles import KnownBundles
+from meshd.node.sent_messages import SentMessages
+from meshd.node.settings import NodeSettings
+
+REPORTS_PER_BATCH: Final = 8
+"""Bundles of one batch that are reported one by one; a larger batch is reported as a whole."""
+
+
+class NodeState:
+    """Tables, time, and the commands gathered by the `handle` under way."""
+
+    def __init__(self, settings: NodeSettings, links: LinkTable) -> None:
+        self.settings = settings
+        self.links = links
+        self.table = BundleTable(settings.quota_bytes, settings.bundles_max)
+        self.known = KnownBundles(settings.known_max)
+        self.messages = SentMessages()
+        self.delivery = Delivery()
+        self.creation = CreationClock(None)
+        self.utc_offset_ms = 0
+        self.uncertainty_ms: int | None = None
+        self.puts: list[BundleRecord] = []
+        self.deletes: list[ForgottenRow] = []
+        self.releases: list[BundleId] = []
+        self.accepts: dict[LinkId, list[object]] = {}
+        self.commands: list[Command] = []
+
+    def dtn_ms(self, now: float) -> int:
+        """The node's reckoning of DTN time."""
+        return int(now * 1000) + self.utc_offset_ms
+
+    def monotonic(self, dtn_ms: int) -> float:
+        """The other way round."""
+        return (dtn_ms - self.utc_offset_ms) / 1000
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether creation times may be told from it."""
+        return self.settings.clock_trusted and self.uncertainty_ms is not None
+
+    def accept(self, link: LinkId, transfer: object) -> None:
+        """Acknowledge a transfer at the end of this `handle`."""
+        transfers = self.accepts.get(link)
+        if transfers is None:
+            self.accepts[link] = [transfer]
+        else:
+            transfers.append(transfer)
+
+    def refuse(self, link: LinkId, transfer: object, text: str, *, retriable: bool) -> None:
+        """Tell a neighbour that we don't take this one."""
+        self.commands.append(RefuseTransfer(link, transfer, retriable, False, text))
+
+    def add(self, entry: Entry) -> None:
+        """Take a bundle in: it is durable when BundlesStored names it."""
+        self.table.add(entry)
+        self.known.add(entry.record.id, entry.record.expiry_ms)
+        self.puts.append(entry.record)
+
+    def delete(self, entry: Entry) -> None:
+        """Let a bundle go and remember its ID until its expiry."""
+        self.table.remove(entry)
+        for link, transfer in entry.transfers:
+            self.accept(link, transfer)
+        self.deletes.append(ForgottenRow(entry.record.id, entry.record.expiry_ms))
+
+    def report(self, kind: str, **fields: str | int | float | bool | None) -> None:
+        """Tell the operators."""
+        self.commands.append(Report(kind, fields))
+
+    def take_commands(self) -> list[Command]:
+        """Everything that was decided, the store's group first, so that nothing is told before it is asked for."""
+        notes = self.messages.take_notes()
+        reservation = self.creation.reservation()
+        if reservation is not None:
+            notes[CREATION_NOTE] = reservation
+        commands: list[Command] = []
+        if self.puts or self.deletes or self.releases or notes:
+            commands.append(WriteStore(self.puts, self.deletes, self.releases, notes))
+            self.puts, self.deletes, self.releases = [], [], []
+        if self.accepts:
+            commands.extend(AcceptTransfers(link, transfers) for link, transfers in self.accepts.items())
+            self.accepts = {}
+        commands.extend(self.commands)
+        self.commands = []
+        return commands
+
+
+CREATION_NOTE: Final = "creation"
+"""Key of the creation clock's reservation among the store's notes."""

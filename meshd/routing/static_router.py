@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Forwarding by direct neighbours first, static routes second, the default route last."""
+
+from collections.abc import Sequence
+
+from meshd.bundle.eid import Eid
+from meshd.bundle.record import BundleRecord
+from meshd.link.identity import LinkId
+from meshd.routing.decision import Contraindicated, Forward, LinkView
+from meshd.routing.settings import RouteSettings
+
+
+class StaticRouter:
+    """Implements `Router` on the `[[route]]` tables of the configuration."""
+
+    def __init__(self, routes: Sequence[RouteSettings]) -> None:
+        self._routes: dict[Eid | None, list[RouteSettings]] = {}
+        for route in routes:
+            self._routes.setdefault(route.destination, []).append(route)
+
+    def choose_next_hops(self, record: BundleRecord, view: LinkView, now: float) -> Forward | Contraindicated:
+        """Decide for one bundle; never back to the node that it came from."""
+        node = record.destination.node
+        back = record.previous_node
+        if node != back:
+            direct = view.usable_links(node)
+            if direct:
+                return Forward(tuple(direct))
+        routes = self._routes.get(node) or self._routes.get(None) or []
+        for route in routes:
+            if route.via == back or route.via == node:
+                continue
+            links = _preferred(route, view.usable_links(route.via))
+            if links:
+                return Forward(links)
+        return Contraindicated(self._why(node, routes, view), None)
+
+    def _why(self, node: Eid, routes: Sequence[RouteSettings], view: LinkView) -> str:
+        if routes:
+            vias = ", ".join(sorted({route.via.uri for route in routes}))
+            return f"no usable link to {node.uri}, nor to its next hops {vias}"
+        if view.is_neighbour(node):
+            return f"the links to neighbour {node.uri} are down or silent"
+        return f"no route to {node.uri}: it is no neighbour and no [[route]] names it"
+
+
+def _preferred(route: RouteSettings, links: Sequence[LinkId]) -> tuple[LinkId, ...]:
+    """The links on the route's bearers in the route's order; all of them where it names none."""
+    if not route.bearers:
+        return tuple(links)
+    by_bearer = {link.bearer: link for link in links}
+    return tuple(by_bearer[bearer] for bearer in route.bearers if bearer in by_bearer)
