@@ -15,7 +15,7 @@ CRC_NONE: Final = 0
 CRC_16: Final = 1
 CRC_32C: Final = 2
 
-CHUNK_BYTES: Final = 256 * 1024
+CHUNK_BYTES: Final = 128 * 1024
 """An extent is copied out in pieces of this size (the C function takes whole `bytes` objects only): stays in cache."""
 
 FIELD_BYTES: Final = (0, 2, 4)

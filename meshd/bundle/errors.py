@@ -12,10 +12,9 @@ class BundleError(RemoteProtocolError):
     """These bytes are no well-formed bundle (RFC 9171 section 4).
 
     Attributes:
-        reason: one word or two joined by a hyphen, from a fixed set: `truncated`, `cbor`, `oversize`, `version`,
-            `eid`,
+        reason: one word or two joined by a hyphen, from a fixed set: `truncated`, `cbor`, `oversize`, `version`, `eid`,
             `flags`, `crc`, `crc-type`, `primary`, `block`, `block-number`, `block-count`, `payload`, `trailing`,
-            `age`, `hop-count`, `previous-node`, `precedence`, `part`, `fragment`, `admin-record`.
+            `age`, `hop-count`, `previous-node`, `precedence`, `part`, `fragment`, `admin-record`, `bundle-id`.
     """
 
     def __init__(self, reason: str, message: str) -> None:

@@ -146,8 +146,11 @@ def is_known(type_code: int) -> bool:
     return type_code in _KNOWN or type_code == BlockType.PAYLOAD
 
 
-def read_extensions(data: bytes, start: int) -> tuple[Extensions, int]:
-    """Read all blocks from `start` to the payload block; what they say, and the offset of the payload block.
+def read_extensions(data: bytes, start: int) -> tuple[Extensions, set[int], int]:
+    """Read all blocks from `start` to the payload block.
+
+    Returns:
+        What they say, the block numbers taken (0 and 1 included), and the offset of the payload block.
 
     Errors:
         BundleError: as `read_block`, `check_block_crc` and `read_value`, and `payload` when there is none,
@@ -159,12 +162,12 @@ def read_extensions(data: bytes, start: int) -> tuple[Extensions, int]:
     pos = start
     for _ in range(BLOCKS_MAX):
         if data[pos + 1 : pos + 2] == b"\x01":
-            return _extensions(values, unknown_flags), pos
+            return _extensions(values, unknown_flags), numbers, pos
         if data[pos : pos + 1] == b"\xff":
             raise BundleError("payload", "the bundle has no payload block")
         block = read_block(data, pos)
         if block.type == _PAYLOAD:  # its type encoded in more bytes than needed
-            return _extensions(values, unknown_flags), pos
+            return _extensions(values, unknown_flags), numbers, pos
         _check_once(block, numbers, values)
         numbers.add(block.number)
         if block.crc_type:

@@ -6,6 +6,7 @@ time. Primary and payload block go out as the bytes that came in. A block of unk
 ask for it to be discarded where it can't be processed (section 5.6 step 4).
 """
 
+from contextlib import suppress
 from functools import lru_cache
 from typing import Final
 
@@ -13,6 +14,7 @@ from meshd.bundle import cbor
 from meshd.bundle.blocks import BlockFlag, BlockType
 from meshd.bundle.canonical import BlockExtent, encode_fields, read_block
 from meshd.bundle.eid import Eid
+from meshd.bundle.errors import BundleError
 from meshd.bundle.extension import encode_hop_count, is_known, read_hop_count
 from meshd.bundle.header import BundleHeader
 
@@ -25,6 +27,8 @@ REMEMBERED_SIZE_MAX_BYTES: Final = 256
 
 _PREVIOUS_NODE: Final = int(BlockType.PREVIOUS_NODE)
 _BUNDLE_AGE: Final = int(BlockType.BUNDLE_AGE)
+_AGE_HEAD: Final = b"\x85\x07"
+"""How a bundle age block without a CRC begins."""
 
 
 def hop_limit_exceeded(header: BundleHeader) -> bool:
@@ -48,10 +52,12 @@ def forwarded_copy(
         One piece for a small bundle; else two, the second a view of `data` (the payload block is never copied).
     """
     run = data[header.extensions_offset : header.payload_block_offset]
-    if header.age_ms is None and len(run) <= REMEMBERED_SIZE_MAX_BYTES:
+    if len(run) > REMEMBERED_SIZE_MAX_BYTES:
+        patched = _patched_run(run, own_node, residence_ms, is_own)
+    elif header.age_ms is None:
         patched = _steady_run(run, own_node, is_own)
     else:
-        patched = _patched_run(run, own_node, residence_ms, is_own)
+        patched = _ageing_run(run, header.age_ms, own_node, residence_ms, is_own)
     front = data[: header.extensions_offset] + patched
     if len(data) <= JOIN_MAX_BYTES:
         return [front + data[header.payload_block_offset :]]
@@ -59,14 +65,31 @@ def forwarded_copy(
 
 
 @lru_cache(maxsize=REMEMBERED_MAX)
-def _steady_run(run: bytes, own_node: Eid, is_own: bool) -> bytes:
-    """Without an age block the result depends on the run alone, and runs repeat."""
-    return _patched_run(run, own_node, 0, is_own)
+def _steady_run(run: bytes, own_node: Eid, is_own: bool, taken: int = 1) -> bytes:
+    """Without an age block the result depends on the run alone, and runs repeat; `taken` is one more block number."""
+    return _patched_run(run, own_node, 0, is_own, taken)
 
 
-def _patched_run(run: bytes, own_node: Eid, residence_ms: int, is_own: bool) -> bytes:
+def _ageing_run(run: bytes, age_ms: int, own_node: Eid, residence_ms: int, is_own: bool) -> bytes:
+    """With an age block, which usually stands last: what is before it is as steady as a run without one.
+
+    Bytes that look like the age block may be the end of another block. Then the bytes before are no whole blocks, and
+    the long way is taken.
+    """
+    age_start = run.rfind(_AGE_HEAD)
+    age = run[age_start:]
+    content = cbor.encode_uint(age_ms)
+    if age_start >= 0 and age[4:] == bytes((0, 0x40 + len(content))) + content and max(age[2:4]) < 24:
+        older = cbor.encode_uint(min(age_ms + residence_ms, cbor.UINT_MAX))
+        with suppress(BundleError):
+            steady = _steady_run(run[:age_start], own_node, is_own, age[2])
+            return steady + age[:5] + bytes((0x40 + len(older),)) + older
+    return _patched_run(run, own_node, residence_ms, is_own)
+
+
+def _patched_run(run: bytes, own_node: Eid, residence_ms: int, is_own: bool, taken: int = 1) -> bytes:
     pieces = []
-    numbers = {0, 1}
+    numbers = {0, 1, taken}
     has_previous_node = is_own
     pos = 0
     while pos < len(run):

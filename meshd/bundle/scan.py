@@ -10,11 +10,12 @@ wrong guess at where a run ends finds nothing in the table and costs a look-up, 
 
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Final
 
 from meshd.base.limits import BUNDLE_SIZE_MAX_BYTES
-from meshd.bundle.blocks import PAYLOAD_NUMBER
+from meshd.bundle.blocks import BLOCKS_MAX, PAYLOAD_NUMBER
 from meshd.bundle.canonical import BlockExtent, check_block_crc, read_block, wrong_crc
 from meshd.bundle.cbor import BREAK
 from meshd.bundle.crc import CRC_32C, crc32c, extend_crc32c
@@ -39,6 +40,10 @@ _PAYLOAD_HEAD: Final = b"\x86\x01\x01\x00\x02"
 _PAYLOAD_HEAD_2: Final = _PAYLOAD_HEAD + b"\x59"
 _PAYLOAD_HEAD_1: Final = _PAYLOAD_HEAD + b"\x58"
 """The same with a payload whose size takes 2 bytes, or 1; a longer payload has time for the long way."""
+_AGE_HEAD: Final = b"\x85\x07"
+"""How a bundle age block without a CRC begins."""
+_AGE_FORMS: Final = {8: b"\x00\x42\x18", 9: b"\x00\x43\x19", 11: b"\x00\x45\x1a", 15: b"\x00\x49\x1b"}
+"""By the block's size: its CRC type and the heads of its data and of the number within, for ages above 23 ms."""
 _UINT32_HEAD: Final = 0x1A
 _CRC_32C_HEAD: Final = 0x44
 _CRC_32C_ZEROS: Final = b"\x44\x00\x00\x00\x00"
@@ -69,7 +74,7 @@ _from_bytes: Final = int.from_bytes
 _new_tuple: Final = tuple.__new__
 
 _heads: Final[dict[bytes, PrimaryHead]] = {}
-_runs: Final[dict[bytes, Extensions]] = {}
+_runs: Final[dict[bytes, tuple[Extensions, frozenset[int]]]] = {}
 
 
 def scan_untrusted(data: bytes) -> BundleHeader:
@@ -115,7 +120,7 @@ def scan_untrusted(data: bytes) -> BundleHeader:
         raise BundleError("crc", "the CRC of the primary block is wrong")
 
     payload_start = data.find(_PAYLOAD_HEAD, primary_end, primary_end + REMEMBERED_SIZE_MAX_BYTES)
-    extensions = _runs.get(data[primary_end:payload_start]) if payload_start > 0 else None
+    extensions = _remembered_run(data[primary_end:payload_start]) if payload_start > 0 else None
     if extensions is None:
         extensions, payload_start = _read_run(data, primary_end)
     if time_ms == 0 and extensions[0] is None:
@@ -171,14 +176,49 @@ def _read_head(data: bytes) -> tuple[PrimaryHead, int]:
     return head, end
 
 
+def _remembered_run(run: bytes) -> Extensions | None:
+    """What these extension blocks say, without reading them. A bundle age block may stand last: it is read in line."""
+    known = _runs.get(run)
+    if known is not None:
+        return known[0]
+    age_start = run.rfind(_AGE_HEAD)
+    known = _runs.get(run[:age_start]) if age_start >= 0 else None
+    if known is None:
+        return None
+    extensions, numbers = known
+    age = run[age_start:]
+    size = len(age)
+    if size < 7 or age[2] > 23 or age[2] in numbers or age[3] > 23:
+        return None
+    if size == 7 and age[4:6] == b"\x00\x41" and age[6] < 24:
+        return _new_tuple(Extensions, (age[6], *extensions[1:]))
+    if age[4:7] == _AGE_FORMS.get(size):
+        return _new_tuple(Extensions, (_from_bytes(age[7:], "big"), *extensions[1:]))
+    return None
+
+
 def _read_run(data: bytes, start: int) -> tuple[Extensions, int]:
-    """Read the extension blocks; remembered unless they hold what differs from bundle to bundle (age, part)."""
-    extensions, end = read_extensions(data, start)
-    if extensions.age_ms is None and extensions.part is None and end - start <= REMEMBERED_SIZE_MAX_BYTES:
+    """Read the extension blocks, and remember those before a bundle age block that stands last."""
+    extensions, numbers, end = read_extensions(data, start)
+    run = data[start:end]
+    if extensions.age_ms is None:
+        _remember_run(run, extensions, numbers)
+    elif end - start <= REMEMBERED_SIZE_MAX_BYTES:
+        steady_run = run[: max(run.rfind(_AGE_HEAD), 0)]
+        with suppress(BundleError):  # what looked like the head of an age block may have been something else
+            steady, numbers, _ = read_extensions(steady_run + _PAYLOAD_HEAD, 0)
+            _remember_run(steady_run, steady, numbers)
+    return extensions, end
+
+
+def _remember_run(run: bytes, extensions: Extensions, numbers: set[int]) -> None:
+    """Not what differs from bundle to bundle: a part; nor so many blocks that an age block more would be too many."""
+    if extensions.age_ms is not None or extensions.part is not None:
+        return
+    if len(run) <= REMEMBERED_SIZE_MAX_BYTES and len(numbers) < BLOCKS_MAX:
         if len(_runs) >= REMEMBERED_MAX:
             _runs.clear()
-        _runs[data[start:end]] = extensions
-    return extensions, end
+        _runs[run] = extensions, frozenset(numbers)
 
 
 def read_payload_block(data: bytes, start: int) -> BlockExtent:

@@ -37,7 +37,7 @@ class BearerSettings:
     rate_bps: int
     """Configured rate of the bearer; seeds the link metric."""
     mark: int
-    """SO_MARK of every socket of this bearer."""
+    """SO_MARK of every socket of this bearer; 0: none, which needs no privilege."""
     keepalive_s: int
     """TCPCLv4 keepalive interval offered; 0 disables."""
 

@@ -22,7 +22,7 @@ from meshd.node.bundle_table import BundleState, Entry
 from meshd.node.commands import Command, WakeAt
 from meshd.node.forwarding import Forwarding
 from meshd.node.reception import Reception
-from meshd.node.sent_messages import Message, MessageState, SentMessages, message_id_of
+from meshd.node.sent_messages import MessageState, SentMessages, message_id_of
 from meshd.node.settings import NodeSettings
 from meshd.node.state import CREATION_NOTE, NodeState
 from meshd.routing.decision import Router
@@ -142,8 +142,9 @@ class Agent:
         state = self._state
         step_ms = event.utc_offset_ms - state.utc_offset_ms
         state.utc_offset_ms, state.uncertainty_ms = event.utc_offset_ms, event.uncertainty_ms
-        if not len(state.table) or not step_ms:
+        if not step_ms:
             return
+        state.known.clock_stepped(step_ms, all_by_age=not state.has_clock)
         for entry in state.table:
             record = entry.record
             expiry_ms = record.expiry_ms + step_ms if record.by_age else record.expiry_ms
@@ -275,15 +276,9 @@ class Agent:
             self._applications.offer(state.delivery.remove(record))
         state.delete(entry)
         state.report("bundle.deleted", bundle=bundle_ref(record.id), reason=reason)
-        if entry.is_own and entry.state is not BundleState.HELD:
-            message = self._message_of(entry)
-            if message is not None:
-                state.messages.advance(message.id_text, message_state, reason, state.dtn_ms(now))
-                state.report(f"message.{message_state.value}", message=message.id_text, reason=reason)
-
-    def _message_of(self, entry: Entry) -> Message | None:
-        record = entry.record
-        return self._state.messages.get(bundle_id_text(message_id_of(record.id, record.part)))
+        if entry.is_own and not self._applications.lost(entry, reason):
+            message_id = message_id_of(record.id, record.part)
+            self._applications.advance(bundle_id_text(message_id), message_state, reason, now)
 
     def _next_wake(self) -> float | None:
         expiry_ms = self._state.table.next_expiry_ms()

@@ -22,7 +22,7 @@ from meshd.bundle.eid import Eid
 from meshd.bundle.errors import BundleError
 from meshd.bundle.header import BundleHeader
 from meshd.bundle.record import BundleId, BundleRecord, Part, PayloadRef, bundle_id_text, bundle_ref
-from meshd.node.bundle_table import BundleState, Entry
+from meshd.node.bundle_table import BundleState, Entry, Room
 from meshd.node.commands import DeliverMessage, MessagePart, PartAccepted, SubmissionAccepted, SubmissionRefused
 from meshd.node.delivery import Offer
 from meshd.node.events import MessageSubmitted
@@ -87,16 +87,14 @@ class Applications:
         submission = self._submissions.get(number)
         if submission is None or submission.is_complete:
             return
-        del self._submissions[number]
-        for bundle in submission.parts:
-            self._by_bundle.pop(bundle, None)
+        for bundle in self._end(number).parts:
             entry = self._state.table.get(bundle)
             if entry is not None:
                 self._state.delete(entry)
 
     def stored(self, entry: Entry) -> list[Entry]:
         """A bundle made here is durable. Returns the entries that may be dispatched now."""
-        number = self._by_bundle.pop(entry.record.id, None)
+        number = self._by_bundle.get(entry.record.id)
         if number is None:
             return [entry]
         submission = self._submissions[number]
@@ -104,25 +102,40 @@ class Applications:
             entry.state = BundleState.HELD
             self._state.commands.append(PartAccepted(number))
             return []
-        del self._submissions[number]
+        self._end(number)
         assert submission.first is not None, "a submission has a first part once it is stored"
         self._state.commands.append(SubmissionAccepted(number, submission.first))
         self._state.report("message.queued", message=bundle_id_text(submission.first), parts=len(submission.parts))
         entries = [self._state.table.get(bundle) for bundle in submission.parts]
+        assert all(entries), "a submission ends with the first of its bundles that is lost"
         return [held for held in entries if held is not None]
 
     def storing_failed(self, entry: Entry, reason: str) -> None:
         """A bundle made here could not be stored: the whole submission is refused."""
-        number = self._by_bundle.pop(entry.record.id, None)
+        self._refuse_with(entry, "store_full", f"the store can't take it: {reason}")
+
+    def lost(self, entry: Entry, reason: str) -> bool:
+        """A bundle made here is given up. True when that ends a submission of which nobody was told "queued" yet."""
+        return self._refuse_with(entry, "failed", f"a part of it is gone before the message was complete: {reason}")
+
+    def _refuse_with(self, entry: Entry, code: str, text: str) -> bool:
+        """Refuse the submission that this bundle, not in the table any more, belongs to; False when it has none."""
+        number = self._by_bundle.get(entry.record.id)
         if number is None:
-            return
+            return False
         submission = self._submissions[number]
-        submission.parts.remove(entry.record.id)
         if submission.is_complete and submission.first is not None:
             self._state.messages.forget(bundle_id_text(submission.first))
             submission.is_complete = False
         self.abort(number)
-        self._state.commands.append(SubmissionRefused(number, "store_full", f"the store can't take it: {reason}"))
+        self._state.commands.append(SubmissionRefused(number, code, text))
+        return True
+
+    def _end(self, number: int) -> _Submission:
+        submission = self._submissions.pop(number)
+        for bundle in submission.parts:
+            del self._by_bundle[bundle]
+        return submission
 
     # Delivery
 
@@ -130,6 +143,11 @@ class Applications:
         """Section 5.7: the bundle waits for its application; an administrative record has been read on its way in."""
         if entry.record.flags & BundleFlag.IS_ADMIN_RECORD:
             self._state.delete(entry)
+            return
+        if not self._state.delivery.has_place_for(entry.record):
+            self._state.delete(entry)
+            reason = "contradicts a part of its message that was here before"
+            self._state.report("bundle.deleted", bundle=bundle_ref(entry.record.id), reason=reason)
             return
         entry.state, entry.link = BundleState.FOR_DELIVERY, None
         self._state.table.drop_inline(entry)
@@ -168,7 +186,7 @@ class Applications:
             if entry.record.flags & BundleFlag.REPORT_DELIVERY:
                 self._report_delivery(entry.record, now)
         if message_id.source.node == self._state.settings.id:
-            self._advance(bundle_id_text(message_id), MessageState.DELIVERED, "", now)
+            self.advance(bundle_id_text(message_id), MessageState.DELIVERED, "", now)
         self._state.report("message.delivered", message=bundle_id_text(message_id))
         self.offer(self._state.delivery.next_for(receiver))
 
@@ -188,7 +206,8 @@ class Applications:
             return "too_large", f"a message may have at most {MESSAGE_SIZE_MAX_BYTES} bytes"
         if not event.is_last and len(event.data) != self._part_size_bytes:
             return "bad_params", f"every part but the last has {self._part_size_bytes} bytes"
-        if state.known.is_full or not state.table.has_room(len(event.data), event.precedence):
+        room = Room.ARRIVED if event.destination.node == state.settings.id else Room.ONWARD
+        if state.known.is_full or not state.table.has_room(len(event.data), event.precedence, room):
             return "store_full", (
                 f"the store is full ({state.table.size_bytes} of {state.table.quota_bytes} bytes);"
                 " wait, cancel bundles, or raise [store] quota"
@@ -320,13 +339,14 @@ class Applications:
             self._state.report("report.unknown", source=header.id.source.uri, subject=bundle_ref(report.subject))
             return
         if report.delivered.is_asserted:
-            self._advance(message.id_text, MessageState.DELIVERED, "", now)
+            self.advance(message.id_text, MessageState.DELIVERED, "", now)
         elif report.deleted.is_asserted:
             is_expired = report.reason == ReportReason.LIFETIME_EXPIRED
             state = MessageState.EXPIRED if is_expired else MessageState.REFUSED
-            self._advance(message.id_text, state, f"reported by {header.id.source.uri}", now)
+            self.advance(message.id_text, state, f"reported by {header.id.source.uri}", now)
 
-    def _advance(self, id_text: str, state: MessageState, reason: str, now: float) -> None:
+    def advance(self, id_text: str, state: MessageState, reason: str, now: float) -> None:
+        """Move a message of ours forward, and say so if it has not been there or further before."""
         message = self._state.messages.advance(id_text, state, reason, self._state.dtn_ms(now))
         if message is not None:
             self._state.report(f"message.{state.value}", message=id_text, reason=reason)

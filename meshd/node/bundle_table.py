@@ -25,6 +25,19 @@ URGENT_RESERVE: Final = 0.05
 URGENT_PRECEDENCE: Final = 3
 
 
+class Room(enum.Enum):
+    """How much of the quota may be in use for a bundle to be taken, by what it is for.
+
+    Two full nodes that wait for each other would wait for ever, so bundles that have arrived where they are going get
+    room that bundles in transit do not; and many messages that each lack a part would fill the store together, so beyond
+    half of it only the oldest of them grows. A message of up to 45 % of the quota can always be completed.
+    """
+
+    ONWARD = 0.80
+    OTHER_MESSAGES = 0.50
+    ARRIVED = 1.0 - URGENT_RESERVE
+
+
 class BundleState(enum.Enum):
     """Why a bundle is kept."""
 
@@ -87,9 +100,9 @@ class BundleTable:
         """One entry."""
         return self._entries.get(bundle)
 
-    def has_room(self, size_bytes: int, precedence: int) -> bool:
+    def has_room(self, size_bytes: int, precedence: int, room: Room) -> bool:
         """Whether quota and count allow one more bundle of this size."""
-        share = 1.0 if precedence >= URGENT_PRECEDENCE else 1.0 - URGENT_RESERVE
+        share = room.value + (URGENT_RESERVE if precedence >= URGENT_PRECEDENCE else 0.0)
         return (
             self.size_bytes + size_bytes <= self.quota_bytes * share
             and len(self._entries) + 1 <= self.bundles_max * share

@@ -5,11 +5,15 @@ A message for an application that is not there waits for it, until it expires.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from typing import Final
 
 from meshd.bundle.eid import Eid
-from meshd.bundle.record import BundleId, BundleRecord
+from meshd.bundle.record import BundleId, BundleRecord, Part
 from meshd.node.sent_messages import message_id_of
+
+
+_WHOLE: Final = Part(0, 0, 0, 0, is_last=True)
+"""Stands for the part block that a message of one bundle does without."""
 
 
 class IncomingMessage:
@@ -29,6 +33,14 @@ class IncomingMessage:
     def is_complete(self) -> bool:
         """All parts are here."""
         return self.last_index is not None and len(self.parts) == self.last_index + 1
+
+    def has_place_for(self, part: Part) -> bool:
+        """False for a part that is here already, lies behind the last one, or would be a last one among others."""
+        if part.index in self.parts:
+            return False
+        if self.last_index is not None:
+            return part.index < self.last_index and not part.is_last
+        return not part.is_last or all(index < part.index for index in self.parts)
 
     def part_ids(self) -> list[BundleId]:
         """In order."""
@@ -50,13 +62,22 @@ class Delivery:
 
     def __init__(self) -> None:
         self._messages: dict[tuple[BundleId, Eid], IncomingMessage] = {}
+        self._incomplete: dict[BundleId, None] = {}
+        """Messages that lack a part, oldest first."""
         self._ready: dict[Eid, OrderedDict[BundleId, IncomingMessage]] = {}
         self._receivers: dict[int, Eid] = {}
         self._idle: dict[Eid, OrderedDict[int, None]] = {}
         self._offered: dict[int, IncomingMessage] = {}
 
+    def has_place_for(self, record: BundleRecord) -> bool:
+        """False when the bundle contradicts what is here of its message: the first one to say something wins."""
+        message = self._messages.get((message_id_of(record.id, record.part), record.destination))
+        return message is None or message.has_place_for(record.part or _WHOLE)
+
     def add(self, record: BundleRecord) -> Offer | None:
-        """A durable bundle is at its destination; returns an offer when it completes a message that is waited for."""
+        """A durable bundle that has a place is at its destination; returns an offer when it completes a message that
+        is waited for.
+        """
         part = record.part
         message_id = message_id_of(record.id, part)
         key = (message_id, record.destination)
@@ -69,9 +90,15 @@ class Delivery:
         elif part.is_last:
             message.last_index = part.index
         if not message.is_complete:
+            self._incomplete.setdefault(message_id)
             return None
+        self._incomplete.pop(message_id, None)
         self._ready.setdefault(record.destination, OrderedDict())[message_id] = message
         return self._match(record.destination)
+
+    def may_grow(self, message: BundleId) -> bool:
+        """Whether this message is the oldest of those that lack a part, or there is none."""
+        return next(iter(self._incomplete), message) == message
 
     def attach(self, receiver: int, endpoint: Eid) -> Offer | None:
         """An application waits for messages to this endpoint."""
@@ -131,13 +158,12 @@ class Delivery:
             self._offered.pop(message.receiver, None)
             self._idle.setdefault(message.destination, OrderedDict())[message.receiver] = None
             message.receiver = None
-        if not message.parts:
+        if message.parts:
+            self._incomplete.setdefault(message_id)
+        else:
+            self._incomplete.pop(message_id, None)
             del self._messages[(message_id, record.destination)]
         return self._match(record.destination)
-
-    def unconfirmed(self) -> Iterable[IncomingMessage]:
-        """All messages that are here, complete or not."""
-        return self._messages.values()
 
     def _match(self, endpoint: Eid) -> Offer | None:
         ready, idle = self._ready.get(endpoint), self._idle.get(endpoint)

@@ -33,8 +33,9 @@ class Forwarding:
         self._queues: dict[LinkId, OutQueue] = {}
         self._in_flight: dict[LinkId, dict[BundleId, None]] = {}
         self._credits: dict[LinkId, int] = {}
-        self._dirty: set[LinkId] = set()
-        self._retries: list[tuple[float, BundleId]] = []
+        self._dirty: dict[LinkId, None] = {}
+        self._retries: list[tuple[float, int, BundleId]] = []
+        self._retry_number = 0
 
     def queued(self, link_id: LinkId) -> tuple[int, int]:
         """(bundles, bytes) in the out-queue of a link."""
@@ -55,11 +56,11 @@ class Forwarding:
                 queue = self._queues[link_id] = OutQueue()
             queue.push(entry.record)
             entry.state, entry.link, entry.reason = BundleState.QUEUED, link_id, ""
-            self._dirty.add(link_id)
+            self._dirty[link_id] = None
             return
         self._state.table.wait(entry, decision.reason)
         if decision.wake_at is not None:
-            heappush(self._retries, (decision.wake_at, entry.record.id))
+            self._retry_at(decision.wake_at, entry)
 
     def withdraw(self, entry: Entry) -> None:
         """The bundle is being deleted: take it out of its queue."""
@@ -82,7 +83,7 @@ class Forwarding:
     def writable(self, link_id: LinkId, credit_bytes: int) -> None:
         """The link can take this many bytes more from now on."""
         self._credits[link_id] = credit_bytes
-        self._dirty.add(link_id)
+        self._dirty[link_id] = None
 
     def link_down(self, link_id: LinkId, now: float) -> None:
         """What was queued for it or under way on it goes to other links, or waits."""
@@ -145,7 +146,7 @@ class Forwarding:
     def retry_due(self, now: float) -> None:
         """Decide anew for those whose time has come."""
         while self._retries and self._retries[0][0] <= now:
-            entry = self._state.table.get(heappop(self._retries)[1])
+            entry = self._state.table.get(heappop(self._retries)[2])
             if entry is not None and entry.state is BundleState.WAITING:
                 self._state.table.stop_waiting(entry)
                 self.forward(entry, now)
@@ -190,7 +191,11 @@ class Forwarding:
         if not reason.retriable:
             pause_s = RETRY_MAX_S
         self._state.table.wait(entry, f"{link_id.neighbour.uri} refused it: {reason.text}; again in {pause_s:.0f} s")
-        heappush(self._retries, (now + pause_s, entry.record.id))
+        self._retry_at(now + pause_s, entry)
+
+    def _retry_at(self, at: float, entry: Entry) -> None:
+        self._retry_number += 1
+        heappush(self._retries, (at, self._retry_number, entry.record.id))
 
     def _message_forwarded(self, entry: Entry, now_ms: int) -> None:
         record = entry.record

@@ -47,13 +47,19 @@ class KnownBundles:
         """Forget one at once: it was never stored, so its sender has to be able to bring it again."""
         self._until.pop(bundle, None)
 
+    def clock_stepped(self, step_ms: int, *, all_by_age: bool) -> None:
+        """Move along what is remembered until some age: bundles without a creation time, or all of them.
+
+        Costs a look at every ID; clocks step rarely.
+        """
+        until = self._until
+        self._until, self._buckets = {}, {}
+        for bundle, until_ms in until.items():
+            self.add(bundle, until_ms + step_ms if all_by_age or not bundle.time_ms else until_ms)
+
     def expire(self, now_ms: int) -> None:
         """Forget what has expired before this DTN time."""
         for bucket in [bucket for bucket in self._buckets if (bucket + 1) * BUCKET_MS <= now_ms]:
             for bundle in self._buckets.pop(bucket):
                 if self._until.get(bundle, now_ms) < now_ms:
                     del self._until[bundle]
-
-    def next_expiry_ms(self) -> int | None:
-        """DTN time at which `expire` has something to do next."""
-        return (min(self._buckets) + 1) * BUCKET_MS if self._buckets else None

@@ -6,18 +6,24 @@ at once; a duplicate of one that is still being stored is acknowledged together 
 """
 
 from collections.abc import Callable
+from typing import Final
 
-from meshd.base.limits import LIFETIME_MAX_MS
+from meshd.base.limits import LIFETIME_MAX_MS, MESSAGE_SIZE_MAX_BYTES
 from meshd.bundle.blocks import BundleFlag
 from meshd.bundle.errors import BundleError
 from meshd.bundle.forward import hop_limit_exceeded
 from meshd.bundle.header import BundleHeader
-from meshd.bundle.record import BundleRecord, PayloadRef, bundle_ref
+from meshd.bundle.record import BundleRecord, Part, PayloadRef, bundle_ref
 from meshd.bundle.scan import scan_untrusted
 from meshd.link.identity import LinkId
-from meshd.node.bundle_table import BundleState, Entry
+from meshd.node.bundle_table import BundleState, Entry, Room
 from meshd.node.events import BundlesReceived, ReceivedRow
+from meshd.node.sent_messages import message_id_of
 from meshd.node.state import REPORTS_PER_BATCH, NodeState
+
+_IS_FRAGMENT: Final = int(BundleFlag.IS_FRAGMENT)
+_IS_ADMIN_RECORD: Final = int(BundleFlag.IS_ADMIN_RECORD)
+"""Plain numbers: an operator of the enum costs half a microsecond, once for each bundle."""
 
 
 class Reception:
@@ -62,7 +68,7 @@ class Reception:
             known.add(record.id, expiry_ms)
             table.add(entry)
             state.puts.append(record)
-            if header.flags & BundleFlag.IS_ADMIN_RECORD and header.destination.node == state.settings.id:
+            if header.flags & _IS_ADMIN_RECORD and header.destination.node == state.settings.id:
                 self._administer(data, header, now)
         self._count(event, size_bytes)
 
@@ -107,23 +113,30 @@ class Reception:
             return "a block that can't be processed asks for the bundle's deletion"
         if header.destination.is_null:
             return "destination is dtn:none"
-        if header.destination.node != self._state.settings.id and hop_limit_exceeded(header):
-            return "hop limit exceeded"
-        return ""
+        if header.destination.node == self._state.settings.id:
+            return "" if header.part is None or _is_possible(header.part) else "its part block is impossible"
+        return "hop limit exceeded" if hop_limit_exceeded(header) else ""
 
     def _shortage(self, header: BundleHeader, size_bytes: int) -> tuple[bool, str] | None:
         """(may be tried again, why) when the bundle can't be taken now; None when it can."""
         state = self._state
-        if header.flags & BundleFlag.IS_FRAGMENT and header.destination.node == state.settings.id:
+        if header.flags & _IS_FRAGMENT and header.destination.node == state.settings.id:
             return False, "fragments for this node can't be reassembled by this version"
         if state.known.is_full:
             return True, f"the duplicate memory is full ({state.known.known_max} IDs; [store] known_max)"
-        if not state.table.has_room(size_bytes, header.precedence):
+        if not state.table.has_room(size_bytes, header.precedence, self._room(header)):
             return True, (
                 f"the store is full ({state.table.size_bytes} of {state.table.quota_bytes} bytes,"
                 f" {len(state.table)} of {state.table.bundles_max} bundles)"
             )
         return None
+
+    def _room(self, header: BundleHeader) -> Room:
+        if header.destination.node != self._state.settings.id:
+            return Room.ONWARD
+        if header.part is None or self._state.delivery.may_grow(message_id_of(header.id, header.part)):
+            return Room.ARRIVED
+        return Room.OTHER_MESSAGES
 
     def _count(self, event: BundlesReceived, size_bytes: int) -> None:
         state = self._state
@@ -144,3 +157,8 @@ class Reception:
                 )
         else:
             state.report("bundles.received", link=str(event.link), count=len(event.rows), size_bytes=size_bytes)
+
+
+def _is_possible(part: Part) -> bool:
+    """Whether a message can have such a part: every part before it has at least one byte."""
+    return (part.offset_bytes == 0) is (part.index == 0) and part.index <= part.offset_bytes <= MESSAGE_SIZE_MAX_BYTES

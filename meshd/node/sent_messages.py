@@ -82,17 +82,17 @@ class SentMessages:
         self._by_report[message.report_on] = message.id_text
         self._left[message.id_text] = message.parts
         self._note(message)
-        if len(self._messages) > MESSAGES_MAX:
+        while len(self._messages) > MESSAGES_MAX:
             self._forget_oldest()
 
     def recover(self, notes: dict[str, bytes], live: Iterable[BundleId]) -> None:
         """Take over the notes of the last run; `live` are the message IDs of bundles of ours still here."""
-        for key, note in notes.items():
-            if key.startswith(NOTE_PREFIX):
-                message = msgspec.msgpack.decode(note, type=Message)
-                self._messages[message.id_text] = message
-                self._by_report[message.report_on] = message.id_text
-                self._left[message.id_text] = 0
+        kept = [msgspec.msgpack.decode(note, type=Message) for key, note in notes.items() if key.startswith(NOTE_PREFIX)]
+        # The store keeps notes in the order of their last change.
+        for message in sorted(kept, key=lambda message: message.created_ms):
+            self._messages[message.id_text] = message
+            self._by_report[message.report_on] = message.id_text
+            self._left[message.id_text] = 0
         for bundle in live:
             text = bundle_id_text(bundle)
             if text in self._left:

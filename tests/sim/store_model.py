@@ -59,7 +59,7 @@ class StoreModel:
         known = {key: until for key, until in self.until.items() if until > now_ms and key not in self.live}
         return known | {key: record.expiry_ms for key, record in self.live.items()}
 
-    def differs(self, recovered: Recovered, now_ms: int) -> str:
+    def differs(self, recovered: Recovered, log: SegmentLog, now_ms: int) -> str:
         """How a recovered store differs from this model; empty when it does not."""
         ids = {record.id for record in recovered.records}
         if ids != self.live.keys():
@@ -67,6 +67,9 @@ class StoreModel:
         unexpected = set(recovered.known) ^ self.known(now_ms).items()
         if unexpected:
             return f"known here or in the model, but not in both: {unexpected}"
+        for record in recovered.records:
+            if log.read(record.payload) != self.live[record.id].payload.inline:
+                return f"the bytes of {record.id}"
         if recovered.notes != self.notes:
             return f"notes {recovered.notes} instead of {self.notes}"
         return "a held bundle" if any(record.held for record in recovered.records) else ""
@@ -121,14 +124,12 @@ class StoreRun:
                 candidate.apply(group)
             started = candidate.copy()
             started.restart()
-            differences.append(started.differs(recovered, self.now_ms))
+            differences.append(started.differs(recovered, log, self.now_ms))
             if not differences[-1]:
                 break
         assert not differences[-1], differences
         self.model = started
         self._refs = {record.id: record.payload for record in recovered.records}
-        for key, ref in self._refs.items():
-            assert log.read(ref) == self.model.live[key].payload.inline
         return log
 
     def _groups(self) -> list[WriteStore]:

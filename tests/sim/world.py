@@ -30,7 +30,7 @@ class World:
         self.time = VirtualTime()
         self.oracle = Oracle(self._rng, PART_SIZE_BYTES)
         self.oracle.nodes = list(NODES)
-        quota_bytes = self._rng.choice((60_000, 10**7))
+        quota_bytes = self._rng.choice((100_000, 10**7))
         self.nodes = [
             SimNode(node, self.time, self._rng, self.oracle, make_disk(self._rng), quota_bytes) for node in NODES
         ]

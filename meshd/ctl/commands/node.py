@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`meshctl status`, `peers` and `links`: how the node and its surroundings are."""
+
+from argparse import Namespace
+from typing import Any
+
+from meshd.ctl.arguments import Commands, Parser
+from meshd.ctl.output import NOTHING, Output, duration, instant, size
+from meshd.ctl.reconnect import open_client
+
+
+def add_parsers(commands: Commands, common: Parser) -> None:
+    """Add the three commands."""
+    status = commands.add_parser(
+        "status",
+        parents=[common],
+        help="how the node is",
+        description="Show how the node is: clock, store, links, messages, emission control.",
+        epilog="example:\n  meshctl status --json | jq .queued",
+    )
+    status.set_defaults(run=_status)
+    peers = commands.add_parser(
+        "peers",
+        parents=[common],
+        help="the neighbours",
+        description="List the neighbours: up, down, or silent (by order: nothing is wrong with them).",
+        epilog="example:\n  meshctl peers",
+    )
+    peers.set_defaults(run=_peers)
+    links = commands.add_parser(
+        "links",
+        parents=[common],
+        help="the links",
+        description="List the links: a bearer and one neighbour on it.",
+        epilog="example:\n  meshctl --json links | jq '.links[].state'",
+    )
+    links.set_defaults(run=_links)
+
+
+def _status(args: Namespace, out: Output) -> int:
+    with open_client(args) as client:
+        status = client.status()
+    if out.as_json:
+        out.data(status)
+    else:
+        out.pairs(list(_status_rows(status)))
+    return 0
+
+
+def _status_rows(status: dict[str, Any]) -> list[tuple[str, Any]]:
+    store, links, queued, emcon = status["store"], status["links"], status["queued"], status["emcon"]
+    clock, messages = status["clock"], status["messages"]
+    trust = "trusted" if clock["trusted"] else "not trusted"
+    postures = ", ".join(f"{bearer} {posture}" for bearer, posture in emcon["postures"].items())
+    return [
+        ("node", status["node"]),
+        ("version", status["version"]),
+        ("up for", f"{duration(status['uptime_s'])} (process {status['pid']})"),
+        ("clock", f"{instant(clock['time_ms'])}, {trust}"),
+        ("emcon", f"{emcon['profile'] or NOTHING}: {postures or 'no bearers'}"),
+        ("links", f"{links['up']} of {links['total']} up"),
+        ("queued", f"{queued['bundles']} bundles, {size(queued['bytes'])}"),
+        ("store", f"{store['bundles']} bundles, {size(store['bytes'])} of {size(store['quota_bytes'])}"),
+        ("messages", ", ".join(f"{number} {state}" for state, number in messages.items()) or NOTHING),
+        ("memory", size(status["memory_bytes"])),
+    ]
+
+
+def _peers(args: Namespace, out: Output) -> int:
+    with open_client(args) as client:
+        peers = client.peers()
+    if out.as_json:
+        out.data({"peers": peers})
+        return 0
+    rows = [
+        (
+            peer["node"],
+            peer["state"],
+            ", ".join(f"{bearer['bearer']} {bearer['state']}" for bearer in peer["bearers"]),
+            peer["queued_bundles"],
+            size(peer["queued_bytes"]),
+            _ago(peer["last_heard_s"]),
+        )
+        for peer in peers
+    ]
+    out.table(("NODE", "STATE", "BEARERS", "QUEUED", "BYTES", "LAST HEARD"), rows)
+    return 0
+
+
+def _links(args: Namespace, out: Output) -> int:
+    with open_client(args) as client:
+        links = client.links()
+    if out.as_json:
+        out.data({"links": links})
+        return 0
+    rows = [
+        (
+            link["bearer"],
+            link["neighbour"],
+            link["state"],
+            link["posture"],
+            duration(link["since_s"]),
+            f"{link['queued_bundles']} / {size(link['queued_bytes'])}",
+            f"{link['sent_bundles']} / {size(link['sent_bytes'])}",
+            f"{link['received_bundles']} / {size(link['received_bytes'])}",
+            link["reason"],
+        )
+        for link in links
+    ]
+    columns = ("BEARER", "NEIGHBOUR", "STATE", "POSTURE", "FOR", "QUEUED", "SENT", "RECEIVED", "REASON")
+    out.table(columns, rows)
+    return 0
+
+
+def _ago(seconds: float | None) -> str:
+    return "never" if seconds is None else f"{duration(seconds)} ago"
