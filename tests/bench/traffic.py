@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cheap programs that the benchmarks put around a daemon: a source and a sink of bundles, and a bare TCP copy.
+
+    python -m tests.bench.traffic source PORT SIZE COUNT SERIES     sends COUNT bundles to the daemon at PORT
+    python -m tests.bench.traffic sink SIZE:COUNT ...               listens, takes one batch after the other
+    python -m tests.bench.traffic copier PORT                       listens, copies to PORT
+    python -m tests.bench.traffic bytes-source PORT SIZE COUNT      sends as many bare bytes
+    python -m tests.bench.traffic bytes-sink TOTAL                  listens, counts bytes
+
+Each prints JSON lines. A payload is its number, then filler: the sink checks every byte and every number, so that a
+lost, doubled or changed bundle fails the benchmark. Bundles are encoded before the clock starts.
+"""
+
+import gc
+import json
+import select
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from meshd.bundle.codec import build
+from meshd.bundle.eid import NULL_EID, Eid
+from meshd.cl.tcpclv4 import events as cl
+from meshd.cl.tcpclv4.session import Session
+from meshd.cl.tcpclv4.settings import Role, SessionSettings
+
+SOURCE_NODE: Final = Eid("dtn://source/")
+SINK_NODE: Final = Eid("dtn://sink/")
+DESTINATION: Final = Eid("dtn://sink/inbox")
+
+IN_FLIGHT_MAX: Final = 16384
+IN_FLIGHT_MAX_BYTES: Final = 48 * 1024 * 1024
+RECEIVE_BYTES: Final = 512 * 1024
+PATIENCE_S: Final = 20.0
+LIFETIME_MS: Final = 3_600_000
+_DTN_EPOCH_S: Final = 946_684_800
+_NUMBER: Final = struct.Struct("!Q")
+_CRC_AND_BREAK_BYTES: Final = 6
+"""What follows the payload in a bundle whose payload block is the last and carries a CRC-32C."""
+
+Chunks = list[bytes | memoryview]
+
+
+def say(**fields: object) -> None:
+    print(json.dumps(fields), flush=True)
+
+
+def filler_of(size: int) -> bytes:
+    pattern = bytes(range(256))
+    return (pattern * (size // 256 + 1))[: size - _NUMBER.size]
+
+
+def encode(size: int, count: int, series: int) -> list[Chunks]:
+    """Bundles with payloads of `size` bytes; large ones share their filler."""
+    filler = filler_of(size)
+    time_ms = int((time.time() - _DTN_EPOCH_S) * 1000) + series
+    bundles: list[Chunks] = []
+    for number in range(count):
+        payload = _NUMBER.pack(number) + filler
+        data = build(SOURCE_NODE, DESTINATION, NULL_EID, 0, time_ms, number, LIFETIME_MS, payload)
+        if size < 65536:
+            bundles.append([data])
+        else:
+            cut = len(data) - _CRC_AND_BREAK_BYTES - len(filler)
+            bundles.append([data[:cut], filler, data[-_CRC_AND_BREAK_BYTES:]])
+    return bundles
+
+
+class Wire:
+    """A socket with a session, driven by select."""
+
+    def __init__(self, sock: socket.socket, node: Eid, role: Role) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setblocking(False)
+        self.sock = sock
+        self.session = Session(SessionSettings(node, None, 0), role, 0.0)
+        self._output: Chunks = []
+
+    def step(self, take: Callable[[cl.Event], None]) -> None:
+        """Write and read what goes, wait when nothing does."""
+        self.flush()
+        readable, writable, _ = select.select([self.sock], [self.sock] if self._output else [], [], PATIENCE_S)
+        if not readable and not writable:
+            raise TimeoutError(f"the daemon did nothing for {PATIENCE_S:g} s")
+        if readable:
+            self._read()
+        while (event := self.session.next_event()) is not None:
+            if isinstance(event, cl.SessionEnded):
+                raise ConnectionError(event.text)
+            take(event)
+
+    def _read(self) -> None:
+        room = self.session.receive_buffer()
+        if room is not None:
+            size = self.sock.recv_into(room)
+            if size:
+                self.session.data_received(size, 0.0)
+        else:
+            data = self.sock.recv(RECEIVE_BYTES)
+            size = len(data)
+            if size:
+                self.session.receive_data(data, 0.0)
+        if not size:
+            self.session.connection_lost("the daemon closed the connection")
+
+    def flush(self) -> None:
+        """Write what the socket takes."""
+        while True:
+            if not self._output:
+                self._output = self.session.data_to_send(0.0)
+                if not self._output:
+                    return
+                if sum(map(len, self._output)) < 4096 * len(self._output):
+                    self._output = [b"".join(self._output)]
+            try:
+                size = self.sock.sendmsg(self._output[:512])
+            except BlockingIOError:
+                return
+            self._advance(size)
+
+    def _advance(self, size: int) -> None:
+        done = 0
+        for buffer in self._output:
+            if size < len(buffer):
+                break
+            size -= len(buffer)
+            done += 1
+        del self._output[:done]
+        if size:
+            self._output[0] = memoryview(self._output[0])[size:]
+
+
+def run_source(port: int, size: int, count: int, series: int) -> None:
+    bundles = encode(size, count, series)
+    bundle_bytes = sum(map(len, bundles[0]))
+    wire = Wire(socket.create_connection(("127.0.0.1", port)), SOURCE_NODE, Role.ACTIVE)
+    acknowledged = 0
+
+    def take(event: cl.Event) -> None:
+        nonlocal acknowledged
+        if isinstance(event, cl.TransfersAcknowledged):
+            acknowledged += len(event.transfer_ids)
+        elif isinstance(event, cl.TransferRefused):
+            raise ConnectionError(f"transfer {event.transfer_id} was refused: {event.reason.name}")
+
+    while not wire.session.can_send:
+        wire.step(take)
+    begin = time.monotonic()
+    sent = 0
+    window = min(IN_FLIGHT_MAX, max(IN_FLIGHT_MAX_BYTES // bundle_bytes, 2))
+    while acknowledged < count:
+        while sent < count and sent - acknowledged < window and wire.session.pending_bytes < 1 << 20:
+            chunks = bundles[sent]
+            wire.session.send_transfer(chunks, sum(map(len, chunks)))
+            sent += 1
+        wire.step(take)
+    say(begin=begin, end=time.monotonic())
+
+
+def run_sink(batches: Sequence[str]) -> None:
+    with listen() as listener:
+        sock, _ = listener.accept()
+    wire = Wire(sock, SINK_NODE, Role.PASSIVE)
+    for batch in batches:
+        size, _, count = batch.partition(":")
+        take_batch(wire, int(size), int(count))
+
+
+def take_batch(wire: Wire, size: int, count: int) -> None:
+    filler = filler_of(size)
+    tail = _CRC_AND_BREAK_BYTES + size
+    seen = bytearray(count)
+    taken = 0
+
+    def take(event: cl.Event) -> None:
+        nonlocal taken
+        if not isinstance(event, cl.TransfersReceived):
+            return
+        unpack, number_bytes = _NUMBER.unpack_from, _NUMBER.size
+        ids = []
+        for row in event.rows:
+            data = row.data
+            start = len(data) - tail
+            if not data.startswith(filler, start + number_bytes):
+                raise ValueError("a bundle arrived changed")
+            seen[unpack(data, start)[0]] += 1
+            ids.append(row.transfer_id)
+        taken += len(ids)
+        wire.session.acknowledge(ids)
+
+    while taken < count:
+        wire.step(take)
+    end = time.monotonic()
+    if seen != b"\1" * count:
+        raise ValueError(f"{seen.count(0)} bundles were lost, {count - seen.count(0) - seen.count(1)} came twice")
+    wire.flush()
+    say(end=end, bundles=taken)
+
+
+def listen() -> socket.socket:
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(PATIENCE_S)
+    say(port=listener.getsockname()[1])
+    return listener
+
+
+def run_copier(port: int) -> None:
+    with listen() as listener:
+        source, _ = listener.accept()
+    with source, socket.create_connection(("127.0.0.1", port)) as sink:
+        while data := source.recv(RECEIVE_BYTES):
+            sink.sendall(data)
+
+
+def run_bytes_source(port: int, size: int, count: int) -> None:
+    data = memoryview(bytes(max(size, 65536)))
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        left = size * count
+        begin = time.monotonic()
+        while left:
+            left -= sock.send(data[: min(left, len(data))])
+        say(begin=begin)
+
+
+def run_bytes_sink(total: int) -> None:
+    with listen() as listener:
+        sock, _ = listener.accept()
+    with sock:
+        room = bytearray(RECEIVE_BYTES)
+        while total:
+            size = sock.recv_into(room)
+            if not size:
+                raise ConnectionError(f"{total} bytes are missing")
+            total -= size
+        say(end=time.monotonic())
+
+
+PROGRAMS: Final[dict[str, Callable[..., None]]] = {
+    "source": run_source,
+    "copier": run_copier,
+    "bytes-source": run_bytes_source,
+    "bytes-sink": run_bytes_sink,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one program; an error is a JSON line, too."""
+    gc.disable()
+    name, *values = arguments
+    try:
+        if name == "sink":
+            run_sink(values)
+        else:
+            PROGRAMS[name](*[int(value) for value in values])
+    except (OSError, ValueError) as error:
+        found: dict[str, Any] = {"error": f"{type(error).__name__}: {error}"}
+        say(**found)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
