@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shell around EMCON policy: gate, state file, clock, timers and the watch over the kernel's rule set.
+
+`start` must have returned before any bearer opens a socket; `run` must run as long as the daemon does, since it renews
+the leases. The gate is always called directly in the trio thread (each call is well below 5 ms); only the state file is
+written in a worker thread, after the gate was shut. What to do is decided by `meshd.emcon.policy`.
+"""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, assert_never
+
+import trio
+
+from meshd.base.errors import GateError, MeshdError, SettingsError
+from meshd.daemon.state_file import read_state, remove_state, write_state
+from meshd.emcon import commands as todo
+from meshd.emcon import events
+from meshd.emcon.gate import EmissionGate
+from meshd.emcon.order import STATE_SIZE_MAX_BYTES, OrderState, StateError, decode_state_untrusted, encode_state
+from meshd.emcon.policy import EmconPolicy
+from meshd.emcon.profile import UnknownProfileError, device_postures, find_profile
+from meshd.emcon.settings import EmconSettings
+from meshd.link.settings import BearerSettings, Posture
+from meshd.linux.link_monitor import KernelChange, LinkChanged, LinkMonitor, RulesetChanged
+
+STEPS_MAX: Final = 1000
+"""Events and commands that follow from one event; more is a circle, our own fault."""
+
+ReportCall = Callable[[str, dict[str, Any]], None]
+
+
+class OrderRefusedError(MeshdError):
+    """The order is not in force as it was given; the message says why."""
+
+
+class EmissionControl:
+    """Emission control of one daemon.
+
+    Args: `wall_ms` gives Unix time in ms, None while the clock is not to be trusted; `now` monotonic seconds;
+    `watch_kernel` False leaves out the netlink watch (no gate, or a test).
+    """
+
+    def __init__(
+        self,
+        settings: EmconSettings,
+        bearers: Sequence[BearerSettings],
+        gate: EmissionGate,
+        state_path: Path,
+        on_postures: Callable[[dict[str, Posture]], None],
+        report: ReportCall,
+        wall_ms: Callable[[], int | None],
+        now: Callable[[], float] = time.monotonic,
+        watch_kernel: bool = True,
+    ) -> None:
+        self._settings = settings
+        self._bearers = tuple(bearers)
+        self._gate = gate
+        self._path = state_path
+        self._on_postures = on_postures
+        self._report = report
+        self._wall_ms = wall_ms
+        self._now = now
+        self._watch_kernel = watch_kernel
+        self._policy = EmconPolicy(settings, bearers)
+        self._todo: deque[todo.PersistState] = deque()
+        self._answers: dict[int, str | None] = {}
+        self._orders = 0
+        self._latest_write = 0
+        self._disk = trio.Lock()
+        self._wake_at = math.inf
+        self._rearmed = trio.Event()
+        self._monitor: LinkMonitor | None = None
+
+    async def start(self) -> None:
+        """Shut the gate of everything that radiates, then see what holds, then open accordingly.
+
+        Errors: GateError when there is no gate to be had; the daemon must not go on then.
+        """
+        lacking = self._gate.probe() if self._settings.gate else []
+        if lacking:
+            raise GateError("this host can't hold an emission gate: " + "; ".join(lacking))
+        self._gate.adopt({bearer.device for bearer in self._bearers if bearer.radiating})
+        if self._watch_kernel and self._settings.gate:
+            self._monitor = LinkMonitor(self._gate.ports)
+        state, problem = await trio.to_thread.run_sync(self._read)
+        self._dispatch(events.Booted(state, problem, self._wall_ms()))
+        await self._write_all()
+
+    async def order(self, profile: str, for_s: float | None, reason: str | None, by: str) -> dict[str, Any]:
+        """Put a profile in force. Returns what `status` does.
+
+        Errors: UnknownProfileError, OrderRefusedError; GateError when silence is ordered and the kernel does not shut.
+        """
+        find_profile(self._settings, profile)
+        self._orders += 1
+        number = self._orders
+        try:
+            self._dispatch(events.OrderGiven(number, profile, for_s, by, reason, self._wall_ms()))
+            await self._write_all()  # whoever wrote it, the answer is there when nothing is left to write
+        finally:
+            refusal = self._answers.pop(number, "the daemon did not answer the order")
+        if refusal is not None:
+            raise OrderRefusedError(refusal)
+        self._check_silence()
+        return self.status()
+
+    def status(self) -> dict[str, Any]:
+        """The map that `emcon.status` of the control protocol answers with."""
+        order = self._policy.order
+        return {
+            "profile": order.profile,
+            "by": order.by,
+            "reason": order.reason,
+            "since_ms": order.since_ms,
+            "until_ms": order.until_ms,
+            "source": self._policy.source.value,
+            "profiles": sorted(self._settings.profiles),
+            "bearers": self._bearer_maps(),
+        }
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Renew leases, watch the kernel, keep deadlines. Ends by cancellation; the gate then shuts by its lease."""
+        async with trio.open_nursery() as nursery:
+            if self._monitor is not None:
+                nursery.start_soon(self._monitor.run, self._kernel_changed)
+                self._reapply("the daemon started to watch")  # what changed since `start`
+            nursery.start_soon(self._keep_time, nursery)
+            task_status.started()
+
+    async def reload(self, settings: EmconSettings, bearers: Sequence[BearerSettings] | None = None) -> None:
+        """Take a new configuration.
+
+        Errors: SettingsError when an order in force names a profile that it lacks; nothing is changed then.
+        """
+        try:
+            self._policy.check_settings(settings)
+        except UnknownProfileError as exc:
+            raise SettingsError(f"[emcon] lacks the profile that is in force: {exc}") from exc
+        self._settings = settings
+        self._bearers = self._bearers if bearers is None else tuple(bearers)
+        self._dispatch(events.SettingsChanged(settings, self._bearers))
+        await self._write_all()
+
+    def close(self) -> None:
+        """Stop watching the kernel. The gate stays as it is."""
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
+
+    def _dispatch(self, event: events.Event) -> None:
+        """Tell policy, do at once what it wants, tell it what came of that; only writes are put off."""
+        waiting: deque[events.Event] = deque([event])
+        for _ in range(STEPS_MAX):
+            if not waiting:
+                return
+            for command in self._policy.handle(waiting.popleft(), self._now()):
+                answer = self._execute(command)
+                if answer is not None:
+                    waiting.append(answer)
+        raise AssertionError(f"EMCON policy still wants something after {STEPS_MAX} steps")
+
+    def _execute(self, command: todo.Command) -> events.Event | None:
+        match command:
+            case todo.CloseGate(devices):
+                return self._close_gate(devices)
+            case todo.OpenGate(device, lease_s):
+                return self._open_gate(device, lease_s)
+            case todo.ReadCounters():
+                return self._read_counters()
+            case todo.ChangePostures(postures):
+                self._on_postures(postures)
+            case todo.PersistState():
+                self._latest_write = command.number
+                self._todo.append(command)
+            case todo.OrderHolds(number):
+                self._answers[number] = None
+            case todo.OrderRefused(number, reason):
+                self._answers[number] = reason
+            case todo.WakeAt(at):
+                self._arm(math.inf if at is None else at)
+            case todo.Report(kind, fields):
+                self._report(kind, dict(fields))
+            case _ as never:
+                assert_never(never)
+        return None
+
+    def _close_gate(self, devices: Sequence[str]) -> events.Event:
+        try:
+            self._gate.close(devices)
+        except GateError as exc:
+            return events.GateFailed(devices, str(exc))
+        return events.GateClosed(devices)
+
+    def _open_gate(self, device: str, lease_s: float | None) -> events.Event:
+        try:
+            self._gate.open(device, lease_s)
+        except GateError as exc:
+            return events.GateFailed((device,), str(exc))
+        return events.GateOpened(device)
+
+    def _read_counters(self) -> events.Event | None:
+        try:
+            return events.CountersRead(self._gate.counters())
+        except GateError as exc:
+            self._report("emcon.alarm", {"text": str(exc)})
+            return None
+
+    async def _write_all(self) -> None:
+        """Make durable what policy wants durable; complete also when the caller is cancelled meanwhile."""
+        with trio.CancelScope(shield=True):
+            async with self._disk:
+                while self._todo:
+                    job = self._todo.popleft()
+                    if job.number == self._latest_write:
+                        await self._write(job)
+            await trio.lowlevel.checkpoint()
+
+    async def _write(self, job: todo.PersistState) -> None:
+        try:
+            if job.state is None:
+                await trio.to_thread.run_sync(remove_state, self._path)
+            else:
+                await trio.to_thread.run_sync(write_state, self._path, encode_state(job.state))
+        except OSError as exc:
+            self._dispatch(events.PersistingFailed(job.number, f"{self._path}: {exc.strerror or exc}"))
+        else:
+            self._dispatch(events.Persisted(job.number))
+
+    def _read(self) -> tuple[OrderState | None, str | None]:
+        try:
+            data = read_state(self._path, STATE_SIZE_MAX_BYTES)
+            return (None if data is None else decode_state_untrusted(data)), None
+        except StateError as exc:
+            return None, f"{self._path}: {exc}"
+        except OSError as exc:
+            return None, f"{self._path}: {exc.strerror or exc}"
+
+    def _arm(self, at: float) -> None:
+        if at != self._wake_at:
+            self._wake_at = at
+            self._rearmed.set()
+
+    async def _keep_time(self, nursery: trio.Nursery) -> None:
+        """Call policy at the time that it asked for. Writes go on beside: a hung disk must not let a lease run out."""
+        while True:
+            self._rearmed = trio.Event()
+            with trio.move_on_after(max(0.0, self._wake_at - self._now())):
+                await self._rearmed.wait()
+                continue
+            self._wake_at = math.inf
+            self._dispatch(events.TimerFired(self._wall_ms()))
+            if self._todo:
+                nursery.start_soon(self._write_all)
+            await trio.lowlevel.checkpoint()
+
+    def _kernel_changed(self, changes: list[KernelChange]) -> None:
+        """Somebody touched devices, qdiscs or the ruleset: see that the gate is whole, at once."""
+        devices = {bearer.device for bearer in self._bearers}
+        ours = [change for change in changes if not isinstance(change, LinkChanged) or change.device in devices]
+        if ours:
+            authors = {change.by for change in ours if isinstance(change, RulesetChanged) and change.by}
+            self._reapply(", ".join(sorted(authors)) or "the kernel or an unknown program")
+
+    def _reapply(self, by: str) -> None:
+        try:
+            mended = self._gate.reapply()
+        except GateError as exc:
+            devices = device_postures(self._policy.postures, self._bearers)
+            shut = [device for device, posture in devices.items() if posture is not Posture.OPEN]
+            self._dispatch(events.GateFailed(shut, str(exc)))
+            return
+        for what in mended:
+            self._report("emcon.alarm", {"text": f"the gate was changed and is whole again: {what}", "by": by})
+
+    def _check_silence(self) -> None:
+        """Raise when a device that is ordered silent could not be shut."""
+        problems = self._policy.problems
+        for device, posture in device_postures(self._policy.postures, self._bearers).items():
+            if posture is not Posture.OPEN and device in problems:
+                raise GateError(f"the order is in force, but {device} is not shut: {problems[device]}")
+
+    def _bearer_maps(self) -> list[dict[str, Any]]:
+        problems: dict[str, str] = {}
+        try:
+            counters = self._gate.counters()
+        except GateError as exc:
+            counters = {}
+            problems = {bearer.device: str(exc) for bearer in self._bearers}
+        problems = {**problems, **self._gate.problems(), **self._policy.problems}
+        maps = []
+        for bearer in self._bearers:
+            counted = counters.get(bearer.device)
+            gate = counted and {
+                "open": counted.is_open,
+                "tx_frames": counted.tx_frames,
+                "blocked_frames": counted.blocked_frames,
+            }
+            maps.append(
+                {
+                    "bearer": bearer.name,
+                    "device": bearer.device,
+                    "radiating": bearer.radiating,
+                    "posture": self._policy.postures[bearer.name].value,
+                    "gate": gate,
+                    "problem": problems.get(bearer.device) or self._policy.unsaved,
+                }
+            )
+        return maps

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `meshd` command."""
+
+import argparse
+import gc
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from meshd.base.errors import GateError, MeshdError, SettingsError
+from meshd.base.version import __version__
+from meshd.daemon.node import Node
+from meshd.emcon.gate import EmissionGate, NoGate
+from meshd.linux.emission_gate import KernelGate
+from meshd.settings.configuration import Configuration
+from meshd.settings.load import load
+
+CONFIG_DEFAULT: Final = "/etc/meshd/meshd.toml"
+EXIT_FAILED: Final = 1
+EXIT_CONFIG: Final = 2
+"""argparse ends with 2 as well: what was asked for makes no sense."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the daemon until SIGTERM; returns its exit code."""
+    arguments = _parser().parse_args(argv)
+    path = Path(arguments.check_config or arguments.config)
+    try:
+        configuration = load(path)
+    except SettingsError as error:
+        sys.stderr.write(f"meshd: {error}\n")
+        return EXIT_CONFIG
+    if arguments.check_config:
+        return _check(path, configuration)
+    exit_code = 0
+    try:
+        trio.run(_run, configuration, path)
+    except* (MeshdError, OSError) as group:
+        for reason in _reasons(group):
+            sys.stderr.write(f"meshd: {reason}\n")
+        exit_code = EXIT_FAILED
+    return exit_code
+
+
+async def _run(configuration: Configuration, path: Path) -> None:
+    os.umask(0o077)
+    node = Node(configuration, path, make_gate(configuration))
+    gc.freeze()
+    await node.run()
+
+
+def make_gate(configuration: Configuration) -> EmissionGate:
+    """The kernel's gate, or none where the configuration does without.
+
+    What a site shaped is noted beside the control socket, in a directory that outlives the daemon but not a boot.
+    """
+    return KernelGate(Path(configuration.control.socket).parent) if configuration.emcon.gate else NoGate()
+
+
+def _check(path: Path, configuration: Configuration) -> int:
+    """Say that the file is good, and what this kernel can't do of it."""
+    sys.stdout.write(
+        f"{path}: good: {configuration.node.id.uri}, {len(configuration.bearers)} bearers,"
+        f" {len(configuration.neighbours)} neighbours, {len(configuration.routes)} routes\n"
+    )
+    if not configuration.emcon.gate:
+        sys.stdout.write("emission gate: off ([emcon] gate = false): silence is not kept by the kernel\n")
+        return 0
+    try:
+        lacking = KernelGate(None).probe()
+    except GateError as error:
+        lacking = [str(error)]
+    for piece in lacking:
+        sys.stdout.write(f"emission gate: {piece}\n")
+    return 0
+
+
+def _reasons(group: BaseExceptionGroup[BaseException]) -> list[str]:
+    """The single errors within."""
+    reasons: list[str] = []
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            reasons.extend(_reasons(error))
+        else:
+            reasons.append(str(error))
+    return reasons
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="meshd",
+        description="Delay-tolerant mesh networking daemon: carries bundles over any bearer, silent on order.",
+        epilog="See meshd(8) and meshd.toml(5). Operators use meshctl(1).",
+    )
+    parser.add_argument("--config", metavar="FILE", default=CONFIG_DEFAULT, help="configuration (default: %(default)s)")
+    parser.add_argument(
+        "--check-config", metavar="FILE", help="check this configuration, say what is wrong with it, end"
+    )
+    parser.add_argument("--version", action="version", version=f"meshd {__version__}")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

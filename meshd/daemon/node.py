@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The composition root: one node put together from its configuration, and run.
+
+Order of a start: the emission gate first, then the store, then the control socket, then the bearers. Order of an end:
+the bearers say goodbye where they may, the store commits what it has, and the gate of radiating bearers shuts when its
+lease ends.
+"""
+
+import random
+import secrets
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from meshd.base.errors import SettingsError, StoreError
+from meshd.base.version import __version__
+from meshd.bearer.tcp import TcpBearer
+from meshd.bundle.eid import Eid
+from meshd.bundle.record import BundleId, PayloadRef
+from meshd.control.errors import ControlError
+from meshd.control.server_session import HelloInfo
+from meshd.daemon.control_server import ControlServer
+from meshd.daemon.dtn_clock import DtnClock, monotonic_s, wall_ms
+from meshd.daemon.emission import EmissionControl
+from meshd.daemon.engine import Engine
+from meshd.daemon.event_hub import EventHub
+from meshd.daemon.journal import Journal
+from meshd.daemon.queries import Queries
+from meshd.daemon.receivers import Receivers
+from meshd.daemon.service import Service
+from meshd.daemon.submissions import Submissions
+from meshd.daemon.timer import AgentTimer
+from meshd.emcon.gate import EmissionGate
+from meshd.link.settings import Posture
+from meshd.linux.sd_notify import SdNotify
+from meshd.node.agent import Agent
+from meshd.node.commands import WriteStore
+from meshd.node.events import ClockStepped, PosturesChanged, StoreRecovered, TimerFired
+from meshd.routing.static_router import StaticRouter
+from meshd.settings.compare import compare, merge
+from meshd.settings.configuration import Configuration
+from meshd.settings.load import load
+from meshd.store.disk import RealDisk
+from meshd.store.segment_log import SegmentLog
+from meshd.store.writer import StoreWriter
+
+CLOCK_WATCH_S: Final = 1.0
+CLOCK_UNCERTAINTY_MS: Final = 1000
+"""Claimed for a clock that the configuration trusts, until something measures it."""
+
+STORE_DIRECTORY: Final = "store"
+EMCON_STATE_FILE: Final = "emcon.state"
+DIRECTORY_MODE: Final = 0o700
+
+
+class Node:
+    """One running meshd."""
+
+    def __init__(self, configuration: Configuration, config_path: Path, gate: EmissionGate) -> None:
+        self._configuration = configuration
+        self._config_path = config_path
+        self._journal = Journal()
+        self._hub = EventHub(wall_ms)
+        self._notify = SdNotify()
+        self._clock = DtnClock()
+        self._state_dir = Path(configuration.node.state_dir)
+        self._state_dir.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        self._disk = RealDisk(self._state_dir / STORE_DIRECTORY)
+        self._log = SegmentLog(self._disk)
+        now = monotonic_s()
+        self._agent = Agent(
+            configuration.node,
+            configuration.bearers,
+            configuration.neighbours,
+            StaticRouter(configuration.routes),
+            mission_nodes(configuration),
+            now,
+        )
+        self._writer = StoreWriter(
+            self._log, self._stored, self._store_trouble, lambda: self._agent.dtn_ms(monotonic_s())
+        )
+        self._timer = AgentTimer(lambda: self._engine.dispatch(TimerFired()))
+        own_node = configuration.node.id
+        self._bearers = {
+            bearer.name: TcpBearer(
+                bearer,
+                [neighbour for neighbour in configuration.neighbours if neighbour.bearer == bearer.name],
+                own_node,
+                self._dispatch,
+                self.report,
+                random.Random(secrets.randbits(64)),
+            )
+            for bearer in configuration.bearers
+        }
+        self._emission = EmissionControl(
+            configuration.emcon,
+            configuration.bearers,
+            gate,
+            self._state_dir / EMCON_STATE_FILE,
+            self._postures_changed,
+            self.report,
+            lambda: wall_ms() if self._configuration.node.clock_trusted else None,
+            monotonic_s,
+            watch_kernel=configuration.emcon.gate,
+        )
+        self._postures: dict[str, Posture] = {}
+        self._queries = Queries(self._agent, self._hub, self._dispatch)
+        submissions = Submissions(self._dispatch, own_node, lambda: self._configuration.node.lifetime_ms)
+        receivers = Receivers(self._dispatch, self.read, self._is_here, own_node)
+        self._service = Service(
+            agent=self._agent,
+            settings=lambda: self._configuration.node,
+            hub=self._hub,
+            queries=self._queries,
+            submissions=submissions,
+            receivers=receivers,
+            emission=self._emission,
+            snapshots=lambda: [row for bearer in self._bearers.values() for row in bearer.snapshot()],
+            reload=self._reload_for_client,
+        )
+        self._engine = Engine(
+            self._agent,
+            own_node,
+            store=self,
+            bearers=self._bearers,
+            applications=self._service,
+            report=self.report,
+            set_timer=self._timer.set,
+            clock=monotonic_s,
+        )
+        self._stop = trio.Event()
+
+    # Ports
+
+    def submit(self, group: WriteStore) -> None:
+        """StorePort."""
+        self._writer.submit(group)
+
+    def read(self, ref: PayloadRef) -> bytes:
+        """StorePort."""
+        return self._log.read(ref)
+
+    def report(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """To the journal, to `meshctl events`, and to those who wait for a message."""
+        self._journal.write(kind, fields)
+        self._hub.publish(kind, dict(fields))
+        if kind.startswith("message."):
+            self._queries.message_changed()
+
+    # Running
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until SIGTERM or SIGINT."""
+        self.report("node.starting", {"node": self._configuration.node.id.uri, "version": __version__})
+        await self._emission.start()
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._handle_signals)
+                await self._recover(nursery)
+                nursery.start_soon(self._timer.run)
+                nursery.start_soon(self._watch_clock)
+                await nursery.start(self._emission.run)
+                await nursery.start(self._control_server().serve)
+                for bearer in self._bearers.values():
+                    await nursery.start(bearer.run)
+                if self._notify.watchdog_s is not None:
+                    nursery.start_soon(self._feed_watchdog, self._notify.watchdog_s)
+                self._notify.ready(f"{self._configuration.node.id.uri} is ready")
+                self.report("node.ready", {"node": self._configuration.node.id.uri})
+                task_status.started()
+                await self._stop.wait()
+                await self._end()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._emission.close()
+            self._disk.close()
+
+    async def _recover(self, nursery: trio.Nursery) -> None:
+        """Bring the store's contents back before anybody can ask for them."""
+        now = monotonic_s()
+        self._dispatch(ClockStepped(self._clock.utc_offset_ms, self._uncertainty_ms()))
+        recovered = await trio.to_thread.run_sync(self._log.recover, self._agent.dtn_ms(now))
+        for problem in recovered.damage:
+            self.report("store.alarm", {"reason": problem})
+        await nursery.start(self._writer.run)
+        self._dispatch(StoreRecovered(recovered.records, recovered.known, recovered.notes))
+        self.report("store.recovered", {"bundles": len(recovered.records), "known": len(recovered.known)})
+        self._dispatch(PosturesChanged(self._postures))
+
+    async def _end(self) -> None:
+        self._notify.stopping()
+        self.report("node.stopping", {})
+        with trio.move_on_after(3):
+            async with trio.open_nursery() as nursery:
+                for bearer in self._bearers.values():
+                    nursery.start_soon(bearer.shutdown)
+        await self._writer.close()
+
+    async def _handle_signals(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
+            async for number in signals:
+                if number != signal.SIGHUP:
+                    self._stop.set()
+                    continue
+                self._notify.reloading(int(monotonic_s() * 1_000_000))
+                try:
+                    await self._reload()
+                except SettingsError as error:
+                    self.report("config.refused", {"reason": str(error)})
+                self._notify.ready("configuration read again")
+
+    async def _watch_clock(self) -> None:
+        while True:
+            await trio.sleep(CLOCK_WATCH_S)
+            offset_ms = self._clock.step()
+            if offset_ms is not None:
+                self.report("clock.stepped", {"utc_offset_ms": offset_ms})
+                self._dispatch(ClockStepped(offset_ms, self._uncertainty_ms()))
+
+    async def _feed_watchdog(self, interval_s: float) -> None:
+        while True:
+            self._notify.watchdog()
+            await trio.sleep(interval_s / 3)
+
+    def _control_server(self) -> ControlServer:
+        hello = HelloInfo(self._configuration.node.id.uri, __version__)
+        return ControlServer(self._configuration.control, self._service, hello)
+
+    # Reload
+
+    async def _reload_for_client(self) -> dict[str, Any]:
+        try:
+            return await self._reload()
+        except SettingsError as error:
+            self.report("config.refused", {"reason": str(error)})
+            raise ControlError("failed", str(error)) from error
+
+    async def _reload(self) -> dict[str, Any]:
+        """Take over what can be taken over; SettingsError leaves everything as it was."""
+        new = await trio.to_thread.run_sync(load, self._config_path)
+        changed, needs_restart = compare(self._configuration, new)
+        self._configuration = merge(self._configuration, new)
+        configuration = self._configuration
+        self._agent.reconfigure(
+            configuration.node,
+            configuration.neighbours,
+            StaticRouter(configuration.routes),
+            mission_nodes(configuration),
+            monotonic_s(),
+        )
+        for name, bearer in self._bearers.items():
+            bearer.configure([each for each in configuration.neighbours if each.bearer == name])
+        await self._emission.reload(configuration.emcon)
+        self._dispatch(PosturesChanged(self._postures))
+        self.report("config.reloaded", {"changed": ", ".join(changed), "needs_restart": ", ".join(needs_restart)})
+        return {"changed": changed, "needs_restart": needs_restart}
+
+    # Small parts
+
+    def _dispatch(self, event: Any) -> None:
+        self._engine.dispatch(event)
+
+    def _stored(self, results: Any) -> None:
+        self._engine.stored(results)
+
+    def _store_trouble(self, error: StoreError) -> None:
+        self.report("store.alarm", {"reason": str(error)})
+
+    def _postures_changed(self, postures: dict[str, Posture]) -> None:
+        """Called by emission control between shutting the gate and saying so."""
+        self._postures = dict(postures)
+        for name, bearer in self._bearers.items():
+            if postures.get(name, Posture.OPEN) is Posture.OPEN:
+                bearer.thaw()
+            else:
+                bearer.freeze()
+        self._dispatch(PosturesChanged(self._postures))
+
+    def _is_here(self, bundle: BundleId) -> bool:
+        return self._agent.entry(bundle) is not None
+
+    def _uncertainty_ms(self) -> int | None:
+        return CLOCK_UNCERTAINTY_MS if self._configuration.node.clock_trusted else None
+
+
+def mission_nodes(configuration: Configuration) -> frozenset[Eid]:
+    """Nodes that the configuration names: delivery reports to them are honoured."""
+    named = {neighbour.node for neighbour in configuration.neighbours}
+    named.update(route.destination for route in configuration.routes if route.destination is not None)
+    named.update(route.via for route in configuration.routes)
+    return frozenset(named)

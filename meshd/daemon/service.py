@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the methods of the control protocol mean: from a method's name to the part of the daemon that serves it."""
+
+import os
+import resource
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from meshd.base.errors import GateError
+from meshd.base.version import __version__
+from meshd.bundle.eid import Eid
+from meshd.bundle.record import BundleId
+from meshd.control.errors import ControlError
+from meshd.daemon.control_handler import SessionHandle
+from meshd.daemon.dtn_clock import monotonic_s, unix_ms
+from meshd.daemon.emission import EmissionControl, OrderRefusedError
+from meshd.daemon.event_hub import EventHub
+from meshd.daemon.queries import Queries
+from meshd.daemon.receivers import Receivers
+from meshd.daemon.submissions import Submissions
+from meshd.emcon.profile import UnknownProfileError
+from meshd.link.link_table import Link
+from meshd.node.agent import Agent
+from meshd.node.bundle_table import BundleState
+from meshd.node.commands import DeliverMessage
+from meshd.node.sent_messages import MessageState
+from meshd.node.settings import NodeSettings
+
+Method = Callable[[SessionHandle, dict[str, Any]], Awaitable[dict[str, Any]]]
+Snapshot = Mapping[str, Any]
+
+_PAGE_BYTES: Final = resource.getpagesize()
+
+
+class Service:
+    """Implements ControlHandler and the engine's ApplicationPort."""
+
+    def __init__(
+        self,
+        *,
+        agent: Agent,
+        settings: Callable[[], NodeSettings],
+        hub: EventHub,
+        queries: Queries,
+        submissions: Submissions,
+        receivers: Receivers,
+        emission: EmissionControl,
+        snapshots: Callable[[], list[Snapshot]],
+        reload: Callable[[], Awaitable[dict[str, Any]]],
+    ) -> None:
+        self._agent = agent
+        self._settings = settings
+        self._hub = hub
+        self._queries = queries
+        self._submissions = submissions
+        self._receivers = receivers
+        self._emission = emission
+        self._snapshots = snapshots
+        self._reload = reload
+        self._started_at = monotonic_s()
+        self._methods: dict[str, Method] = {
+            "status": self._status,
+            "peers": self._peers,
+            "links": self._links,
+            "send.open": submissions.open,
+            "send.data": submissions.data,
+            "send.close": submissions.close,
+            "send.abort": submissions.abort,
+            "message.wait": lambda _, params: queries.wait(params),
+            "recv.open": receivers.open,
+            "recv.next": receivers.next,
+            "recv.read": receivers.read,
+            "recv.confirm": receivers.confirm,
+            "recv.close": receivers.close,
+            "bundles.list": lambda _, params: queries.list_bundles(params),
+            "bundles.show": lambda _, params: queries.show(params),
+            "bundles.explain": lambda _, params: queries.explain(params),
+            "bundles.cancel": lambda session, params: queries.cancel(params, _who(session)),
+            "emcon.status": self._emcon_status,
+            "emcon.set": self._emcon_set,
+            "events.subscribe": self._subscribe,
+            "reload": lambda _, __: self._reload(),
+        }
+
+    # ControlHandler
+
+    async def call(self, session: SessionHandle, method: str, params: dict[str, Any]) -> Any:
+        """Serve one request."""
+        return await self._methods[method](session, params)
+
+    def session_closed(self, session: SessionHandle) -> None:
+        """Drop what the session held."""
+        self._hub.unsubscribe(session)
+        self._submissions.session_closed(session)
+        self._receivers.session_closed(session)
+
+    # ApplicationPort
+
+    def part_accepted(self, submission: int) -> None:
+        """The next part may come."""
+        self._submissions.part_accepted(submission)
+
+    def submission_accepted(self, submission: int, message: BundleId) -> None:
+        """The message is durable."""
+        self._submissions.accepted(submission, message)
+
+    def submission_refused(self, submission: int, code: str, text: str) -> None:
+        """Nothing of the message is kept."""
+        self._submissions.refused(submission, code, text)
+
+    def deliver(self, message: DeliverMessage) -> None:
+        """Offer a message to a receiver."""
+        self._receivers.deliver(message)
+
+    # Methods
+
+    async def _status(self, session: SessionHandle, params: dict[str, Any]) -> dict[str, Any]:
+        agent, settings, now = self._agent, self._settings(), monotonic_s()
+        entries = agent.entries()
+        onward = [e for e in entries if e.state in (BundleState.WAITING, BundleState.QUEUED, BundleState.IN_FLIGHT)]
+        links = list(agent.links.links())
+        counts = Counter(message.state for message in agent.messages.all())
+        emcon = self._emission.status()
+        return {
+            "node": settings.id.uri,
+            "version": __version__,
+            "uptime_s": round(now - self._started_at, 3),
+            "pid": os.getpid(),
+            "clock": {"trusted": settings.clock_trusted, "time_ms": unix_ms(agent.dtn_ms(now))},
+            "store": {
+                "bundles": len(entries),
+                "bytes": agent.stored_bytes,
+                "quota_bytes": settings.quota_bytes,
+                "known": agent.known_count,
+            },
+            "links": {"up": sum(link.is_up for link in links), "total": len(links)},
+            "queued": {"bundles": len(onward), "bytes": sum(e.record.size_bytes for e in onward)},
+            "emcon": {
+                "profile": emcon["profile"],
+                "postures": {bearer["bearer"]: bearer["posture"] for bearer in emcon["bearers"]},
+            },
+            "messages": {state.value: counts[state] for state in MessageState},
+            "memory_bytes": _resident_bytes(),
+        }
+
+    async def _peers(self, session: SessionHandle, params: dict[str, Any]) -> dict[str, Any]:
+        by_node: dict[Eid, list[Link]] = {}
+        for link in self._agent.links.links():
+            by_node.setdefault(link.id.neighbour, []).append(link)
+        snapshots = self._snapshot_by_link()
+        return {"peers": [self._peer(node, links, snapshots) for node, links in by_node.items()]}
+
+    def _peer(self, node: Eid, links: list[Link], snapshots: dict[str, Snapshot]) -> dict[str, Any]:
+        queued = [self._agent.forwarding.queued(link.id) for link in links]
+        heard = [snapshots.get(str(link.id), {}).get("last_heard_s") for link in links]
+        return {
+            "node": node.uri,
+            "state": "up" if any(link.is_up for link in links) else "down",
+            "bearers": [
+                {
+                    "bearer": link.id.bearer,
+                    "state": "up" if link.is_up else "down",
+                    "address": snapshots.get(str(link.id), {}).get("address"),
+                }
+                for link in links
+            ],
+            "queued_bundles": sum(bundles for bundles, _ in queued),
+            "queued_bytes": sum(size_bytes for _, size_bytes in queued),
+            "last_heard_s": min((each for each in heard if each is not None), default=None),
+        }
+
+    async def _links(self, session: SessionHandle, params: dict[str, Any]) -> dict[str, Any]:
+        return {"links": [self._link(link) for link in self._agent.links.links()]}
+
+    def _link(self, link: Link) -> dict[str, Any]:
+        queued_bundles, queued_bytes = self._agent.forwarding.queued(link.id)
+        return {
+            "link": str(link.id),
+            "bearer": link.id.bearer,
+            "kind": link.bearer.kind.value,
+            "neighbour": link.id.neighbour.uri,
+            "state": "up" if link.is_up else "down",
+            "posture": self._agent.links.posture(link.id.bearer).value,
+            "since_s": round(monotonic_s() - link.since, 3),
+            "queued_bundles": queued_bundles,
+            "queued_bytes": queued_bytes,
+            "in_flight_bundles": self._agent.forwarding.in_flight(link.id),
+            "sent_bundles": link.sent_bundles,
+            "sent_bytes": link.sent_bytes,
+            "received_bundles": link.received_bundles,
+            "received_bytes": link.received_bytes,
+            "rate_bps": link.bearer.rate_bps,
+            "reason": link.reason or None,
+        }
+
+    async def _emcon_status(self, session: SessionHandle, params: dict[str, Any]) -> dict[str, Any]:
+        return self._emission.status()
+
+    async def _emcon_set(self, session: SessionHandle, params: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return await self._emission.order(params["profile"], params["for_s"], params["reason"], _who(session))
+        except UnknownProfileError as error:
+            raise ControlError("not_found", str(error)) from error
+        except (OrderRefusedError, GateError) as error:
+            raise ControlError("failed", str(error)) from error
+
+    async def _subscribe(self, session: SessionHandle, params: dict[str, Any]) -> dict[str, Any]:
+        self._hub.subscribe(session, params["kinds"], params["replay"])
+        return {}
+
+    def _snapshot_by_link(self) -> dict[str, Snapshot]:
+        return {snapshot["link"]: snapshot for snapshot in self._snapshots()}
+
+
+def _who(session: SessionHandle) -> str:
+    """For the record: the user as the kernel named it."""
+    return f"uid {session.peer.uid}"
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small file that is either the old one or the new one, whatever happens: write beside it, fsync, rename, fsync.
+
+All calls block; the shell makes them in a thread. What is in the file is for others.
+"""
+
+import os
+from pathlib import Path
+
+
+def read_state(path: Path, size_max_bytes: int) -> bytes | None:
+    """The file's content, at most one byte more than `size_max_bytes`; None: there is no file.
+
+    Errors: OSError.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(size_max_bytes + 1)
+    except FileNotFoundError:
+        return None
+
+
+def write_state(path: Path, data: bytes) -> None:
+    """Replace the file; durable on return.
+
+    Errors: OSError; the file is then the old one or the new one.
+    """
+    fresh = path.with_name(path.name + ".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    _sync_directory(path.parent)
+
+
+def remove_state(path: Path) -> None:
+    """Remove the file, if it is there; durable on return.
+
+    Errors: OSError.
+    """
+    path.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

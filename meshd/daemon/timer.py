@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's one timer as a trio task."""
+
+import math
+from collections.abc import Callable
+
+import trio
+
+from meshd.daemon.dtn_clock import monotonic_s
+
+
+class AgentTimer:
+    """Calls back when the time that was set last has come."""
+
+    def __init__(self, on_fired: Callable[[], None]) -> None:
+        self._on_fired = on_fired
+        self._at: float | None = None
+        self._scope: trio.CancelScope | None = None
+
+    def set(self, at: float | None) -> None:
+        """Wish for a call at this monotonic time; replaces the earlier wish."""
+        self._at = at
+        if self._scope is not None:
+            self._scope.cancel()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            with trio.CancelScope() as self._scope:
+                wait_s = math.inf if self._at is None else self._at - monotonic_s()
+                if wait_s > 0:
+                    await trio.sleep(wait_s)
+            if self._scope.cancelled_caught:
+                await trio.lowlevel.checkpoint()
+                continue
+            if self._at is not None and monotonic_s() >= self._at:
+                self._at = None
+                self._on_fired()

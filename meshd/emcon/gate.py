@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The seam between EMCON policy and the kernel's emission gate, and the gate of a host that has none."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+NO_GATE_PROBLEM: Final = "no kernel gate"
+
+
+@dataclass(frozen=True, slots=True)
+class GateCounters:
+    """What the kernel counted on one device."""
+
+    tx_frames: int
+    """Frames that the device itself says it sent."""
+    blocked_frames: int
+    """Frames that the gate dropped."""
+    is_open: bool
+    """The gate's own state, as the kernel has it."""
+
+
+class EmissionGate(Protocol):
+    """Lets frames leave a device, or not. All calls are synchronous, complete on return, and raise GateError."""
+
+    def adopt(self, devices: Collection[str]) -> None:
+        """Take over what an earlier run or the boot unit laid, and shut these; at no moment anything opens."""
+
+    def close(self, devices: Sequence[str]) -> None:
+        """Shut all of these in one transaction and purge what waits in their queues."""
+
+    def open(self, device: str, lease_s: float | None) -> None:
+        """Let frames leave for `lease_s` seconds (None: until closed). Calling again renews the lease."""
+
+    def reapply(self) -> list[str]:
+        """Compare the kernel with what was asked for and mend it. Returns what was mended, in words."""
+
+    def counters(self) -> Mapping[str, GateCounters]:
+        """By device, for every device that the gate covers."""
+
+    def problems(self) -> Mapping[str, str]:
+        """By device: what is weaker than it should be, in words."""
+
+    def probe(self) -> list[str]:
+        """Pieces that this host lacks, in words; empty: all is there."""
+
+    @property
+    def ports(self) -> Collection[int]:
+        """Netlink port numbers that notifications about the gate's own changes carry."""
+
+
+class NoGate:
+    """For a lab without privileges: nothing holds frames back but the daemon's own restraint."""
+
+    def __init__(self) -> None:
+        self._devices: set[str] = set()
+
+    @property
+    def ports(self) -> Collection[int]:
+        """None."""
+        return ()
+
+    def adopt(self, devices: Collection[str]) -> None:
+        """Remember the names, for `problems`."""
+        self._devices.update(devices)
+
+    def close(self, devices: Sequence[str]) -> None:
+        """Nothing."""
+        self._devices.update(devices)
+
+    def open(self, device: str, lease_s: float | None) -> None:
+        """Nothing."""
+        self._devices.add(device)
+
+    def reapply(self) -> list[str]:
+        """Nothing to mend."""
+        return []
+
+    def counters(self) -> Mapping[str, GateCounters]:
+        """Nobody counts."""
+        return {}
+
+    def problems(self) -> Mapping[str, str]:
+        """Every device has the same one."""
+        return dict.fromkeys(self._devices, NO_GATE_PROBLEM)
+
+    def probe(self) -> list[str]:
+        """Everything lacks."""
+        return [NO_GATE_PROBLEM]

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether silence is kept."""
+
+from meshd.emcon.gate import GateCounters
+from meshd.emcon.tripwire import Leak, Tripwire
+
+
+def shut(tx_frames: int) -> dict[str, GateCounters]:
+    return {"los": GateCounters(tx_frames, 0, is_open=False)}
+
+
+def test_the_first_look_is_the_baseline() -> None:
+    wire = Tripwire()
+    assert wire.check({"los"}, shut(1000)) == []
+    assert wire.check({"los"}, shut(1000)) == []
+    assert wire.check({"los"}, shut(1001)) == [Leak("los", 1, is_open=False)]
+    assert wire.check({"los"}, shut(1001)) == []
+
+
+def test_opening_forgets_the_baseline() -> None:
+    wire = Tripwire()
+    wire.check({"los"}, shut(1000))
+    wire.check(set(), shut(5000))
+    assert wire.check({"los"}, shut(9000)) == []
+
+
+def test_a_device_made_anew_counts_from_zero() -> None:
+    wire = Tripwire()
+    wire.check({"los"}, shut(1000))
+    assert wire.check({"los"}, {}) == []
+    assert wire.check({"los"}, shut(0)) == []
+    assert wire.check({"los"}, shut(2)) == [Leak("los", 2, is_open=False)]
+
+
+def test_fewer_frames_than_before_are_no_leak() -> None:
+    wire = Tripwire()
+    wire.check({"los"}, shut(1000))
+    assert wire.check({"los"}, shut(1)) == []
+    assert wire.check({"los"}, shut(2)) == [Leak("los", 1, is_open=False)]
