@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Each target sets up by itself what it needs; see tools/setup.sh. Prerequisites: make and python3 >= 3.11.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test bench lint lab-full clean
+
+PYTHON ?= python3 python3.13 python3.12 python3.11
+export PYTHON
+# Of `make demo`; by way of the environment, so that a name may hold any character.
+export FILE
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+
+setup: ## the virtual environment and tools, nothing else
+	@tools/setup.sh venv
+
+demo: ## three daemons carry a file across a cut link and one falls silent; FILE=... sends your own
+	@tools/setup.sh demo
+	@$(BIN)/python netns-lab/lab run demo $${FILE:+--file "$$FILE"}
+
+test: ## all tests: unit and simulation in parallel, lab and bench one by one
+	@tools/setup.sh test
+	@$(PYTEST) -n 2 tests/unit tests/sim
+	@$(PYTEST) tests/lab tests/bench
+
+bench: ## the benchmarks at full length
+	@tools/setup.sh demo
+	@for script in tests/bench/[!_]*.py; do \
+		case $$script in */test_*) continue ;; esac; \
+		echo "== $$script"; $(BIN)/python $$script || exit 1; \
+	done
+
+lint: ## style, types and the direction of imports
+	@tools/setup.sh lint
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lab-full: ## every scenario of the lab
+	@tools/setup.sh demo
+	@for scenario in netns-lab/scenarios/[!_]*.py; do \
+		echo "== $$scenario"; $(BIN)/python netns-lab/lab run $$scenario || exit 1; \
+	done
+
+clean: ## what the targets above left behind
+	@rm -rf .venv .setup.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What SIGHUP does with a new configuration: what changes at once, and what waits for a restart.
+
+Changed at once: lifetimes, quotas, neighbours, routes, profiles. A restart is needed for what sockets, files and the
+gate are bound to: the node's identity and directory, the control socket, bearers.
+"""
+
+import dataclasses
+from collections.abc import Hashable, Mapping
+from typing import Any, Final
+
+from meshd.settings import schema
+from meshd.settings.configuration import Configuration
+
+_NODE_FIELDS: Final = {
+    "node.id": "id",
+    "node.state_dir": "state_dir",
+    "node.clock_trusted": "clock_trusted",
+    "node.lifetime": "lifetime_ms",
+    "node.lifetime_max": "lifetime_max_ms",
+    "store.quota": "quota_bytes",
+    "store.bundles_max": "bundles_max",
+    "store.known_max": "known_max",
+}
+_EMCON_FIELDS: Final = {
+    "emcon.boot_posture": "boot_posture",
+    "emcon.lease": "lease_s",
+    "emcon.gate": "gate",
+}
+_CONTROL_FIELDS: Final = {"control.socket": "socket", "control.group": "group"}
+_RELOADABLE: Final = frozenset(
+    f"{table.name}.{key.name}" for table in schema.TABLES for key in table.keys if key.reloadable
+)
+
+
+def compare(old: Configuration, new: Configuration) -> tuple[list[str], list[str]]:
+    """Names of what differs: (changes at once, needs a restart). Such as `node.lifetime`, `neighbour dtn://home/`."""
+    changed: list[str] = []
+    needs_restart: list[str] = []
+    for name in (
+        *_differing(_NODE_FIELDS, old.node, new.node),
+        *_differing(_CONTROL_FIELDS, old.control, new.control),
+        *_differing(_EMCON_FIELDS, old.emcon, new.emcon),
+    ):
+        (changed if name in _RELOADABLE else needs_restart).append(name)
+    needs_restart += _differing_rows(
+        {f"bearer {bearer.name}": bearer for bearer in old.bearers},
+        {f"bearer {bearer.name}": bearer for bearer in new.bearers},
+    )
+    changed += _differing_rows(_neighbours_by_name(old), _neighbours_by_name(new))
+    changed += _differing_rows(_routes_by_name(old), _routes_by_name(new))
+    changed += _differing_rows(_profiles_by_name(old), _profiles_by_name(new))
+    return changed, needs_restart
+
+
+def merge(old: Configuration, new: Configuration) -> Configuration:
+    """What a running daemon goes by after a reload: `new` where it can change at once, `old` where it can't.
+
+    Neighbours on a bearer that begins with the restart, and routes by way of them, begin with the restart too.
+    """
+    bearers = {bearer.name for bearer in old.bearers}
+    neighbours = tuple(neighbour for neighbour in new.neighbours if neighbour.bearer in bearers)
+    reachable = {(neighbour.node, neighbour.bearer) for neighbour in neighbours}
+    nodes = {neighbour.node for neighbour in neighbours}
+    routes = []
+    for route in new.routes:
+        usable = tuple(bearer for bearer in route.bearers if (route.via, bearer) in reachable)
+        if route.via in nodes and (usable or not route.bearers):
+            routes.append(dataclasses.replace(route, bearers=usable))
+    return Configuration(
+        node=_merge_fields(_NODE_FIELDS, old.node, new.node),
+        control=old.control,
+        bearers=old.bearers,
+        neighbours=neighbours,
+        routes=tuple(routes),
+        emcon=dataclasses.replace(
+            _merge_fields(_EMCON_FIELDS, old.emcon, new.emcon),
+            profiles={
+                name: dataclasses.replace(
+                    profile,
+                    postures={bearer: posture for bearer, posture in profile.postures.items() if bearer in bearers},
+                )
+                for name, profile in new.emcon.profiles.items()
+            },
+        ),
+    )
+
+
+def _merge_fields(fields: Mapping[str, str], old: Any, new: Any) -> Any:
+    reloadable = {field: getattr(new, field) for name, field in fields.items() if name in _RELOADABLE}
+    return dataclasses.replace(old, **reloadable)
+
+
+def _differing(fields: Mapping[str, str], old: Any, new: Any) -> list[str]:
+    return [name for name, field in fields.items() if getattr(old, field) != getattr(new, field)]
+
+
+def _differing_rows(old: Mapping[str, Hashable], new: Mapping[str, Hashable]) -> list[str]:
+    """Names in only one of the two, or with something else behind them."""
+    return [name for name in dict.fromkeys((*old, *new)) if old.get(name) != new.get(name)]
+
+
+def _neighbours_by_name(configuration: Configuration) -> dict[str, Hashable]:
+    return {f"neighbour {each.node.uri} on {each.bearer}": each for each in configuration.neighbours}
+
+
+def _routes_by_name(configuration: Configuration) -> dict[str, Hashable]:
+    """The order of routes to one destination is an order of preference: it belongs to what they say."""
+    named: dict[str, list[Hashable]] = {}
+    for route in configuration.routes:
+        named.setdefault(f"route {'*' if route.destination is None else route.destination.uri}", []).append(route)
+    return {name: tuple(routes) for name, routes in named.items()}
+
+
+def _profiles_by_name(configuration: Configuration) -> dict[str, Hashable]:
+    return {
+        f"emcon.profile.{profile.name}": (frozenset(profile.postures.items()), profile.others)
+        for profile in configuration.emcon.profiles.values()
+    }

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole configuration: the settings types that the core packages own, side by side."""
+
+from dataclasses import dataclass
+
+from meshd.control.settings import ControlSettings
+from meshd.emcon.settings import EmconSettings
+from meshd.link.settings import BearerSettings, NeighbourSettings
+from meshd.node.settings import NodeSettings
+from meshd.routing.settings import RouteSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What one meshd.toml says, checked: everything in it fits together."""
+
+    node: NodeSettings
+    control: ControlSettings
+    bearers: tuple[BearerSettings, ...]
+    neighbours: tuple[NeighbourSettings, ...]
+    routes: tuple[RouteSettings, ...]
+    emcon: EmconSettings

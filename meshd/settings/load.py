@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a file to a `Configuration`, or to one error that names everything that is wrong with it."""
+
+import re
+import tomllib
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final
+
+from meshd.control.settings import ControlSettings
+from meshd.emcon.settings import EmconProfile, EmconSettings
+from meshd.link.settings import BearerKind, BearerSettings, NeighbourSettings, Posture
+from meshd.node.settings import NodeSettings
+from meshd.routing.settings import RouteSettings
+from meshd.settings import cross_check, schema
+from meshd.settings.configuration import Configuration
+from meshd.settings.line_finder import find_lines
+from meshd.settings.problem import ConfigurationError, Problem
+from meshd.settings.reader import DocumentReader, Row
+
+FILE_SIZE_MAX_BYTES: Final = 1024 * 1024
+"""A larger file is no configuration."""
+
+_TOML_PLACE = re.compile(r" ?\(at (?:line (\d+), column \d+|end of document)\)$")
+
+
+def load(path: str | PathLike[str]) -> Configuration:
+    """Read a configuration file.
+
+    Errors:
+        ConfigurationError: it can't be read, or what `parse` says of it.
+    """
+    file_name = str(path)
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(FILE_SIZE_MAX_BYTES + 1)
+    except OSError as error:
+        reason = f"it can't be read ({error.strerror})"
+        raise _whole_file(file_name, reason, "check the path and that meshd's user may read it") from None
+    if len(data) > FILE_SIZE_MAX_BYTES:
+        raise _whole_file(file_name, f"it has more than {FILE_SIZE_MAX_BYTES} bytes", "name a configuration file")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise _whole_file(file_name, "it is not UTF-8 text", "save it as UTF-8", line) from None
+    return parse(text, file_name)
+
+
+def parse(text: str, file_name: str) -> Configuration:
+    """Read a configuration's text; `file_name` is for messages only.
+
+    Errors:
+        ConfigurationError: names every problem with its line.
+    """
+    document = _parse_toml_untrusted(text, file_name)
+    reader = DocumentReader(document, find_lines(text))
+    reader.check_tables()
+    node, store = reader.read_table(schema.NODE), reader.read_table(schema.STORE)
+    control, emcon = reader.read_table(schema.CONTROL), reader.read_table(schema.EMCON)
+    bearers, neighbours = reader.read_array(schema.BEARER), reader.read_array(schema.NEIGHBOUR)
+    routes, profiles = reader.read_array(schema.ROUTE), reader.read_family(schema.EMCON_PROFILE)
+
+    own = node.values.get("id")
+    cross_check.check_node(reader, node, store)
+    cross_check.check_bearers(reader, bearers)
+    cross_check.check_neighbours(reader, neighbours, bearers, own)
+    cross_check.check_routes(reader, routes, neighbours, own)
+    cross_check.check_profiles(reader, profiles, bearers)
+    if reader.problems:
+        raise ConfigurationError(file_name, reader.problems)
+    return Configuration(
+        node=_node(node, store),
+        control=ControlSettings(socket=control.values["socket"], group=control.values["group"]),
+        bearers=tuple(_bearer(row) for row in bearers),
+        neighbours=tuple(NeighbourSettings(**row.values) for row in neighbours),
+        routes=tuple(RouteSettings(**row.values) for row in routes),
+        emcon=_emcon(emcon, profiles),
+    )
+
+
+def _whole_file(file_name: str, reason: str, remedy: str, line: int = 1) -> ConfigurationError:
+    return ConfigurationError(file_name, [Problem(line, "", reason, remedy)])
+
+
+def _parse_toml_untrusted(text: str, file_name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        place = _TOML_PLACE.search(message)
+        line = int(place[1]) if place is not None and place[1] else text.rstrip("\n").count("\n") + 1
+        reason = _TOML_PLACE.sub("", message)
+        raise _whole_file(file_name, f"it is not valid TOML: {reason}", "mend this line", line) from None
+    except RecursionError:
+        raise _whole_file(file_name, "its brackets are nested too deeply", "name a configuration file") from None
+
+
+def _node(node: Row, store: Row) -> NodeSettings:
+    return NodeSettings(
+        id=node.values["id"],
+        state_dir=node.values["state_dir"],
+        quota_bytes=store.values["quota"],
+        bundles_max=store.values["bundles_max"],
+        known_max=store.values["known_max"],
+        lifetime_ms=node.values["lifetime"],
+        lifetime_max_ms=node.values["lifetime_max"],
+        clock_trusted=node.values["clock_trusted"],
+    )
+
+
+def _bearer(row: Row) -> BearerSettings:
+    """The defaults that depend on other keys: the device is called as the bearer, and radios radiate."""
+    values = row.values
+    radiating = values["radiating"]
+    return BearerSettings(
+        name=values["name"],
+        kind=values["kind"],
+        device=values["device"] or values["name"],
+        radiating=values["kind"] is not BearerKind.TERRESTRIAL if radiating is None else radiating,
+        listen=values["listen"],
+        rate_bps=values["rate"],
+        mark=values["mark"],
+        keepalive_s=values["keepalive"],
+    )
+
+
+def _emcon(emcon: Row, profiles: list[Row]) -> EmconSettings:
+    named = {
+        "unrestricted": EmconProfile("unrestricted", {}, Posture.OPEN),
+        "silent": EmconProfile("silent", {}, Posture.RX_ONLY),
+    }
+    for row in profiles:
+        named[row.name] = EmconProfile(row.name, dict(row.others), row.values["others"])
+    return EmconSettings(
+        profiles=named,
+        boot_posture=emcon.values["boot_posture"],
+        lease_s=float(emcon.values["lease"]),
+        gate=emcon.values["gate"],
+    )

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one table of everything that may stand in meshd.toml.
+
+Reading, checking, `meshd --check-config`, the decision what SIGHUP may change, and the tests that hold the manual and
+the annotated example to it: all go by this table. What must fit together across keys stands in `cross_check.py`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from meshd.base.limits import BUNDLE_SIZE_MAX_BYTES, LIFETIME_MAX_MS
+from meshd.link.settings import BearerKind, Posture
+from meshd.settings import value
+
+REQUIRED: Final = object()
+"""Stands for the default of a key that has none."""
+
+BEARERS_MAX: Final = 64
+NEIGHBOURS_MAX: Final = 1024
+ROUTES_MAX: Final = 4096
+PROFILES_MAX: Final = 64
+
+DEFAULT_MARK: Final = 0x6D01
+"""SO_MARK of meshd's own traffic."""
+
+POSTURES: Final = {posture.value: posture for posture in Posture}
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a table."""
+
+    name: str
+    read: value.Reader
+    default: Any = REQUIRED
+    """As it would be written in the file; None: depends on other keys, or on nothing being there."""
+    reloadable: bool = False
+    """True when SIGHUP changes it; False when it needs a restart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table, array of tables (`[[name]]`), or family of tables (`[name.ANY]`)."""
+
+    name: str
+    keys: tuple[Key, ...]
+    is_array: bool = False
+    tables_max: int = 1
+    any_name: value.Reader | None = None
+    """Set for a family: reads the name that stands for ANY."""
+    other_keys: value.Reader | None = None
+    """Set where keys beyond `keys` are allowed (they are names of bearers): reads their values."""
+
+
+NODE: Final = Table(
+    "node",
+    (
+        Key("id", value.node_id),
+        Key("state_dir", value.absolute_path, "/var/lib/meshd"),
+        Key("clock_trusted", value.boolean, True),
+        Key("lifetime", value.duration_ms(1000, LIFETIME_MAX_MS), "24 h", reloadable=True),
+        Key("lifetime_max", value.duration_ms(1000, LIFETIME_MAX_MS), "30 d", reloadable=True),
+    ),
+)
+STORE: Final = Table(
+    "store",
+    (
+        Key("quota", value.size_bytes(BUNDLE_SIZE_MAX_BYTES, 1 << 50), "8 GiB", reloadable=True),
+        Key("bundles_max", value.whole_number(1, 10_000_000), 1_000_000, reloadable=True),
+        Key("known_max", value.whole_number(1, 100_000_000), 4_000_000, reloadable=True),
+    ),
+)
+CONTROL: Final = Table(
+    "control",
+    (
+        Key("socket", value.socket_path, "/run/meshd/control.sock"),
+        Key("group", value.name, None),
+    ),
+)
+BEARER: Final = Table(
+    "bearer",
+    (
+        Key("name", value.name),
+        Key("kind", value.choice({kind.value: kind for kind in BearerKind})),
+        Key("device", value.device, None),
+        Key("radiating", value.boolean, None),
+        Key("listen", value.listen_address, None),
+        Key("rate", value.rate_bps(1, 10**12)),
+        Key("mark", value.whole_number(0, 0xFFFFFFFF), DEFAULT_MARK),
+        Key("keepalive", value.duration_s(0, 65535), "15 s"),
+    ),
+    is_array=True,
+    tables_max=BEARERS_MAX,
+)
+NEIGHBOUR: Final = Table(
+    "neighbour",
+    (
+        Key("node", value.node_id, reloadable=True),
+        Key("bearer", value.name, reloadable=True),
+        Key("address", value.dial_address, None, reloadable=True),
+    ),
+    is_array=True,
+    tables_max=NEIGHBOURS_MAX,
+)
+ROUTE: Final = Table(
+    "route",
+    (
+        Key("destination", value.destination, reloadable=True),
+        Key("via", value.node_id, reloadable=True),
+        Key("bearers", value.names, [], reloadable=True),
+    ),
+    is_array=True,
+    tables_max=ROUTES_MAX,
+)
+EMCON: Final = Table(
+    "emcon",
+    (
+        Key("boot_posture", value.choice(POSTURES), "RX_ONLY"),
+        Key("lease", value.duration_s(1, 60), "5 s"),
+        Key("gate", value.boolean, True),
+    ),
+)
+EMCON_PROFILE: Final = Table(
+    "emcon.profile",
+    (Key("others", value.choice(POSTURES), "OPEN", reloadable=True),),
+    tables_max=PROFILES_MAX,
+    any_name=value.name,
+    other_keys=value.choice(POSTURES),
+)
+
+TABLES: Final = (NODE, STORE, CONTROL, BEARER, NEIGHBOUR, ROUTE, EMCON, EMCON_PROFILE)

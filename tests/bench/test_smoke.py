@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every benchmark runs, quickly, and its last line is one JSON object of figures above 0.
+
+What the figures are is a matter for `make bench` and a machine that is left alone; here it matters that they are made.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parent
+SCRIPTS = [path.name for path in sorted(FOLDER.glob("[!_]*.py")) if not path.name.startswith("test_")]
+QUICK_MAX_S = 50
+"""What `--quick` promises; twice that ends the test on a busy machine."""
+
+
+def test_the_forwarding_benchmark_is_among_them() -> None:
+    assert "forward.py" in SCRIPTS
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_quick_run_ends_in_figures(name: str) -> None:
+    result = subprocess.run(
+        [sys.executable, str(FOLDER / name), "--quick", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=2 * QUICK_MAX_S,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    figures = json.loads(result.stdout.splitlines()[-1])
+    assert figures
+    assert {figure: value for figure, value in figures.items() if not value > 0} == {}
