@@ -20,6 +20,8 @@ from meshd.settings.configuration import Configuration
 from meshd.settings.load import load
 
 CONFIG_DEFAULT: Final = "/etc/meshd/meshd.toml"
+SWITCH_INTERVAL_S: Final = 0.0005
+"""How long the trio thread may keep the store's writer waiting for the interpreter; Python's own 5 ms is a commit."""
 EXIT_FAILED: Final = 1
 EXIT_CONFIG: Final = 2
 """argparse ends with 2 as well: what was asked for makes no sense."""
@@ -48,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _run(configuration: Configuration, path: Path) -> None:
     os.umask(0o077)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     node = Node(configuration, path, make_gate(configuration))
     gc.freeze()
     await node.run()

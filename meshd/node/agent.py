@@ -271,6 +271,8 @@ class Agent:
     def _delete(self, entry: Entry, message_state: MessageState, reason: str, now: float) -> None:
         """Section 5.10: give a bundle up before its purpose is fulfilled."""
         state, record = self._state, entry.record
+        if state.table.get(record.id) is not entry:
+            return  # It belonged to a submission that ended with another of its bundles a moment ago.
         self.forwarding.withdraw(entry)
         if entry.state is BundleState.FOR_DELIVERY:
             self._applications.offer(state.delivery.remove(record))

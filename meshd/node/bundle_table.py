@@ -16,7 +16,7 @@ from meshd.bundle.header import BundleHeader
 from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
 from meshd.link.identity import LinkId
 
-INLINE_MAX_BYTES: Final = 64 * 1024 * 1024
+INLINE_MAX_BYTES: Final = 32 * 1024 * 1024
 """Encoded bundles kept in memory beside the store, so that what passes through need not be read back."""
 
 URGENT_RESERVE: Final = 0.05
@@ -167,12 +167,13 @@ class BundleTable:
 
     def pop_expired(self, now_ms: int) -> list[Entry]:
         """Entries whose time has come; they are still in the table."""
-        expired = []
+        expired: dict[BundleId, Entry] = {}  # an ID that went and came again stands in the heap twice
         while self._expiries and self._expiries[0][0] <= now_ms:
-            entry = self._entries.get(heappop(self._expiries)[2])
+            bundle = heappop(self._expiries)[2]
+            entry = self._entries.get(bundle)
             if entry is not None and entry.record.expiry_ms <= now_ms:
-                expired.append(entry)
-        return expired
+                expired[bundle] = entry
+        return list(expired.values())
 
     def reschedule(self) -> None:
         """Rebuild the expiry heap after records were replaced."""

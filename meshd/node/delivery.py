@@ -11,7 +11,6 @@ from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId, BundleRecord, Part
 from meshd.node.sent_messages import message_id_of
 
-
 _WHOLE: Final = Part(0, 0, 0, 0, is_last=True)
 """Stands for the part block that a message of one bundle does without."""
 

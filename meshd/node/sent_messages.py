@@ -87,7 +87,9 @@ class SentMessages:
 
     def recover(self, notes: dict[str, bytes], live: Iterable[BundleId]) -> None:
         """Take over the notes of the last run; `live` are the message IDs of bundles of ours still here."""
-        kept = [msgspec.msgpack.decode(note, type=Message) for key, note in notes.items() if key.startswith(NOTE_PREFIX)]
+        kept = [
+            msgspec.msgpack.decode(note, type=Message) for key, note in notes.items() if key.startswith(NOTE_PREFIX)
+        ]
         # The store keeps notes in the order of their last change.
         for message in sorted(kept, key=lambda message: message.created_ms):
             self._messages[message.id_text] = message

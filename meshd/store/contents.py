@@ -13,8 +13,8 @@ from meshd.store.record_format import MarkRow, row_id
 NOTE_NAMES_MAX: Final = 16384
 """Notes by name, counting deleted ones whose deletion still matters; a group that needs more is refused."""
 NOTE_SIZE_MAX_BYTES: Final = 64 * 1024
-MARK_BYTES: Final = 56
-"""Size of a typical mark in a segment: what carrying one on costs."""
+_MARK_BYTES: Final = 40
+"""A mark without the source's text."""
 _HOUR_MS: Final = 3_600_000
 _SIZE_BITS: Final = 32
 _SIZE_MASK: Final = (1 << _SIZE_BITS) - 1
@@ -30,6 +30,11 @@ def place_segment(where: int) -> int:
     return where >> _SIZE_BITS
 
 
+def mark_bytes(source: str) -> int:
+    """Size of a mark in a segment, nearly: what carrying it on costs."""
+    return _MARK_BYTES + len(source)
+
+
 class Note(NamedTuple):
     """A note's newest value (empty: deleted) and the segment that holds it."""
 
@@ -40,7 +45,7 @@ class Note(NamedTuple):
 class Segment:
     """What one segment still holds. `size_bytes` counts durable bytes only."""
 
-    __slots__ = ("guards", "is_sealed", "live_bytes", "live_count", "number", "remembered", "size_bytes")
+    __slots__ = ("is_sealed", "live_bytes", "live_count", "marks", "number", "size_bytes")
 
     def __init__(self, number: int, size_bytes: int, is_sealed: bool) -> None:
         self.number = number
@@ -48,10 +53,14 @@ class Segment:
         self.size_bytes = size_bytes
         self.live_count = 0
         self.live_bytes = 0
-        self.remembered: dict[int, int] = {}
-        """Hour of DTN time until which they are remembered, to number of deletions."""
-        self.guards: dict[int, int] = {}
-        """Segment that a mark here is about, to number of such marks: it is needed while that one exists."""
+        self.marks: dict[tuple[int, int], int] = {}
+        """Bytes of deletions and releases by (hour of DTN time until which they are remembered, segment that they are
+        about): they are needed until that hour is over, and while that segment exists."""
+
+    def count_mark(self, put_segment: int, remember_until_ms: int, size_bytes: int) -> None:
+        """A deletion or release was written here."""
+        key = (remember_until_ms // _HOUR_MS, -1 if put_segment == self.number else put_segment)
+        self.marks[key] = self.marks.get(key, 0) + size_bytes
 
 
 class Contents:
@@ -78,7 +87,8 @@ class Contents:
 
     def put(self, bundle_id: BundleId, where: int) -> None:
         """A bundle lies there now, and no longer where an earlier one of this ID lay."""
-        self.remove(bundle_id)
+        if bundle_id in self.where:
+            self.remove(bundle_id)
         self.where[bundle_id] = where
         segment = self.segments[where >> _SIZE_BITS]
         segment.live_count += 1
@@ -94,14 +104,6 @@ class Contents:
             if not segment.live_count and segment.is_sealed:
                 self.has_emptied = True
 
-    def count_mark(self, segment: Segment, put_segment: int, remember_until_ms: int) -> None:
-        """A deletion or release was written to `segment`."""
-        if remember_until_ms:
-            hour = remember_until_ms // _HOUR_MS
-            segment.remembered[hour] = segment.remembered.get(hour, 0) + 1
-        if put_segment not in (-1, segment.number):
-            segment.guards[put_segment] = segment.guards.get(put_segment, 0) + 1
-
     def note(self, name: str, value: bytes, segment: int) -> None:
         """The newest value of a note; empty deletes it, which has to be remembered while older values lie around."""
         self.notes[name] = Note(value, segment)
@@ -113,21 +115,17 @@ class Contents:
     def carry_bytes(self, segment: Segment, now_ms: int) -> int:
         """About how much would have to be carried on if this segment, all of whose bundles are gone, were unlinked."""
         hour_now = now_ms // _HOUR_MS
-        marks = sum(count for hour, count in segment.remembered.items() if hour >= hour_now)
-        marks += sum(count for number, count in segment.guards.items() if self.may_exist(number))
-        return marks * MARK_BYTES
+        marks = [count for (hour, about), count in segment.marks.items() if hour >= hour_now or self.may_exist(about)]
+        return sum(marks) + sum(len(name) + len(value) for name, value in self.notes_to_carry(segment.number).items())
 
     def needs_delete(self, row: MarkRow, dying: int, now_ms: int) -> bool:
         """True when a deletion has to outlive its segment: still remembered, or its put is still in some file."""
-        return row.remember_until_ms > now_ms or (row.put_segment != dying and self._is_guard(row))
+        return row.remember_until_ms > now_ms or (row.put_segment != dying and self.may_exist(row.put_segment))
 
     def needs_release(self, row: MarkRow) -> bool:
         """True when a release has to outlive its segment: the bundle is still here."""
         where = self.where.get(row_id(row))
         return where is not None and where >> _SIZE_BITS == row.put_segment
-
-    def _is_guard(self, row: MarkRow) -> bool:
-        return self.may_exist(row.put_segment)
 
     def notes_to_carry(self, dying: int) -> dict[str, bytes]:
         """Notes whose newest value lies in this segment; deletions only while an older value may be in some file."""

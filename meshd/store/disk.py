@@ -64,8 +64,9 @@ class Disk(Protocol):
 class RealDisk:
     """A directory of the file system, for one daemon alone.
 
-    One thread may append, sync, create and unlink while others read: the lock covers the table of descriptors and
-    reading, so that a descriptor is never closed under a reader; writing and syncing happen outside it.
+    One thread may append, sync, create and unlink while others read: the lock covers reading and the readers' table of
+    descriptors, so that none is closed under a reader. The writing thread has a descriptor of its own, outside the lock
+    and the table: a sync may take long, and meanwhile readers may push any file out of the table.
 
     Args:
         directory: made if missing, with mode 0700; its parent has to exist.
@@ -78,6 +79,8 @@ class RealDisk:
         self._directory = directory
         self._lock = threading.Lock()
         self._files: OrderedDict[str, int] = OrderedDict()
+        self._written_name = ""
+        self._written_fd = -1
         try:
             directory.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
             self._directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -110,6 +113,7 @@ class RealDisk:
 
     def close(self) -> None:
         """Close all files and release the lock; nothing may be called after that."""
+        self._close_written()
         with self._lock:
             while self._files:
                 os.close(self._files.popitem()[1])
@@ -128,23 +132,20 @@ class RealDisk:
         """Make an empty file with mode 0600 and make its name durable."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(name, flags, _FILE_MODE, dir_fd=self._directory_fd)
-        with self._lock:
-            self._keep(name, fd)
+        self._close_written()
+        self._written_name, self._written_fd = name, fd
         os.fsync(self._directory_fd)
 
     def append(self, name: str, buffers: Sequence[bytes | memoryview]) -> None:
         """Write all buffers, in order, at the file's end, however many and whatever the kernel takes at a time."""
-        with self._lock:
-            fd = self._open(name)
+        fd = self._open_written(name)
         offset = os.fstat(fd).st_size
         for start in range(0, len(buffers), _IOV_MAX):
             offset = _write_all(fd, buffers[start : start + _IOV_MAX], offset)
 
     def datasync(self, name: str) -> None:
         """Make all that was appended to this file durable."""
-        with self._lock:
-            fd = self._open(name)
-        os.fdatasync(fd)
+        os.fdatasync(self._open_written(name))
 
     def read(self, name: str, offset: int, size_bytes: int) -> bytes:
         """Read up to `size_bytes` from `offset`; shorter only at the file's end."""
@@ -160,14 +161,15 @@ class RealDisk:
 
     def truncate(self, name: str, size_bytes: int) -> None:
         """Cut a torn tail off; that, what remains, and earlier unlinks are durable then."""
-        with self._lock:
-            fd = self._open(name)
+        fd = self._open_written(name)
         os.ftruncate(fd, size_bytes)
         os.fsync(fd)
         os.fsync(self._directory_fd)
 
     def unlink(self, name: str) -> None:
         """Remove a file; durable at the latest with the next create or truncate."""
+        if name == self._written_name:
+            self._close_written()
         with self._lock:
             fd = self._files.pop(name, None)
             if fd is not None:
@@ -180,19 +182,28 @@ class RealDisk:
         return status.f_bavail * status.f_frsize
 
     def _open(self, name: str) -> int:
-        """The file's descriptor; call it with the lock held."""
+        """A descriptor to read from; call it with the lock held."""
         fd = self._files.get(name)
-        if fd is None:
-            fd = os.open(name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._directory_fd)
-            self._keep(name, fd)
-        else:
+        if fd is not None:
             self._files.move_to_end(name)
-        return fd
-
-    def _keep(self, name: str, fd: int) -> None:
-        self._files[name] = fd
+            return fd
+        fd = self._files[name] = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._directory_fd)
         if len(self._files) > OPEN_FILES_MAX:
             os.close(self._files.popitem(last=False)[1])
+        return fd
+
+    def _open_written(self, name: str) -> int:
+        """The descriptor to write to; of the writing thread alone."""
+        if name != self._written_name:
+            self._close_written()
+            self._written_fd = os.open(name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._directory_fd)
+            self._written_name = name
+        return self._written_fd
+
+    def _close_written(self) -> None:
+        fd, self._written_fd, self._written_name = self._written_fd, -1, ""
+        if fd >= 0:
+            os.close(fd)
 
 
 def _write_all(fd: int, buffers: Sequence[bytes | memoryview], offset: int) -> int:

@@ -15,7 +15,7 @@ import msgspec
 from meshd.base.errors import StoreError
 from meshd.bundle.errors import EidError
 from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
-from meshd.store.contents import Contents, Segment, place
+from meshd.store.contents import Contents, Segment, mark_bytes, place
 from meshd.store.disk import Disk
 from meshd.store.record_format import (
     CRC_BYTES,
@@ -157,15 +157,15 @@ class Recovery:
             else:
                 self._report(name, item)
         if is_last:
-            self._settle(name, segment.size_bytes, found.size_bytes)
+            self._settle(name, segment.size_bytes)
 
     def _report(self, name: str, damage: Damage) -> None:
         self.damage.append(f"{name}: {damage.size_bytes} bytes from offset {damage.offset} on are damaged and lost")
 
-    def _settle(self, name: str, size_bytes: int, file_bytes: int) -> None:
-        if size_bytes < file_bytes:
-            self.disk.truncate(name, size_bytes)
-            self.contents.unlinked.clear()
+    def _settle(self, name: str, size_bytes: int) -> None:
+        """Cut the torn tail off; always: it also makes durable what an earlier run unlinked before it was killed."""
+        self.disk.truncate(name, size_bytes)
+        self.contents.unlinked.clear()
         self.disk.datasync(name)
 
     def _apply(self, group: Group, segment: Segment) -> None:
@@ -177,12 +177,12 @@ class Recovery:
         body, records = group.body, self.records
         for row in body.deletes:
             self._apply_delete(row_id(row), row.put_segment, row.remember_until_ms)
-            self.contents.count_mark(segment, row.put_segment, row.remember_until_ms)
+            segment.count_mark(row.put_segment, row.remember_until_ms, mark_bytes(row.source))
         for row in body.releases:
             record = records.get(row_id(row))
             if record is not None and record.payload.segment == row.put_segment:
                 records[record.id] = msgspec.structs.replace(record, held=False)
-            self.contents.count_mark(segment, row.put_segment, 0)
+            segment.count_mark(row.put_segment, 0, mark_bytes(row.source))
         for name, value in body.notes.items():
             self.contents.note(name, value, segment.number)
 
@@ -212,6 +212,9 @@ class Recovery:
     def _known(self, now_ms: int) -> list[tuple[BundleId, int]]:
         """The duplicate memory: what is here, and what is still remembered."""
         records, remembered = self.records, self.remembered
-        here = [(key, max(record.expiry_ms, remembered.get(key, 0))) for key, record in records.items()]
+        here = [
+            (key, max(record.expiry_ms, remembered[key]) if key in remembered else record.expiry_ms)
+            for key, record in records.items()
+        ]
         gone = [(key, until) for key, until in remembered.items() if until > now_ms and key not in records]
         return here + gone

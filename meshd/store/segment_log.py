@@ -15,6 +15,7 @@ left to the writer, quota and precedence to the agent.
 """
 
 import errno
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -98,12 +99,17 @@ class SegmentLog:
             StoreError: the store can't be read, or is of another version.
         """
         recovery = Recovery(self._disk, self._contents)
+        collects = gc.isenabled()
+        gc.disable()  # nothing here is garbage, and looking for it takes a quarter of the time
         try:
             recovered = recovery.run(now_ms)
         except OSError as error:
             raise StoreError(
                 f"the store can't be read: {_reason(error)}; check the disk, or move the store's directory away"
             ) from error
+        finally:
+            if collects:
+                gc.enable()
         self._next_number = recovery.number_max + 1
         self._cuts = recovery.cuts
         segments = self._contents.segments
@@ -177,6 +183,7 @@ class SegmentLog:
     def _carry(self, carried: Carried) -> None:
         if not carried:
             return
+        self._seal_if_full()
         segment = self._writable()
         batch = Batch(self._contents, segment, self._offset(segment))
         for deletes, releases, notes in carried:
@@ -185,8 +192,7 @@ class SegmentLog:
 
     def _slice_end(self, groups: Sequence[WriteStore], start: int) -> int:
         """How many groups the current segment still takes: at least one."""
-        if self._current is not None and self._current.size_bytes >= self._segment_bytes:
-            self._seal()
+        self._seal_if_full()
         room = self._segment_bytes - (0 if self._current is None else self._current.size_bytes)
         for index in range(start, len(groups)):
             for record in groups[index].puts:
@@ -276,6 +282,10 @@ class SegmentLog:
             return False
         return True
 
+    def _seal_if_full(self) -> None:
+        if self._current is not None and self._current.size_bytes >= self._segment_bytes:
+            self._seal()
+
     def _seal(self) -> None:
         """Never write to the current segment again."""
         assert self._current is not None
@@ -307,6 +317,3 @@ class SegmentLog:
 def _reason(error: OSError) -> str:
     """The errno by name and in words."""
     return f"{errno.errorcode.get(error.errno or 0, 'error')} ({error.strerror})"
-
-
-__all__ = ["SEGMENT_BYTES", "Recovered", "Rows", "SegmentLog", "StoreUsage"]

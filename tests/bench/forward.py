@@ -15,9 +15,9 @@ from typing import Final, NamedTuple
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.bench.harness import Daemon, Helper, free_port, helper, median_of, print_table, run_main, scratch
+from tests.bench.support.harness import Daemon, Helper, free_port, helper, median_of, print_table, run_main, scratch
 
-TRAFFIC: Final = "tests.bench.traffic"
+TRAFFIC: Final = "tests.bench.support.traffic"
 
 CONFIG: Final = """
 [node]

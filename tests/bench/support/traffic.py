@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cheap programs that the benchmarks put around a daemon: a source and a sink of bundles, and a bare TCP copy.
 
-    python -m tests.bench.traffic source PORT SIZE COUNT SERIES     sends COUNT bundles to the daemon at PORT
-    python -m tests.bench.traffic sink SIZE:COUNT ...               listens, takes one batch after the other
-    python -m tests.bench.traffic copier PORT                       listens, copies to PORT
-    python -m tests.bench.traffic bytes-source PORT SIZE COUNT      sends as many bare bytes
-    python -m tests.bench.traffic bytes-sink TOTAL                  listens, counts bytes
+    python -m tests.bench.support.traffic source PORT SIZE COUNT SERIES     sends COUNT bundles to the daemon at PORT
+    python -m tests.bench.support.traffic sink SIZE:COUNT ...               listens, takes one batch after the other
+    python -m tests.bench.support.traffic copier PORT                       listens, copies to PORT
+    python -m tests.bench.support.traffic bytes-source PORT SIZE COUNT      sends as many bare bytes
+    python -m tests.bench.support.traffic bytes-sink TOTAL                  listens, counts bytes
 
 Each prints JSON lines. A payload is its number, then filler: the sink checks every byte and every number, so that a
 lost, doubled or changed bundle fails the benchmark. Bundles are encoded before the clock starts.

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RealDisk on a directory of the file system."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from meshd.base.errors import StoreError
+from meshd.store import disk as disk_module
+from meshd.store.disk import LOCK_NAME, RealDisk
+from tests.unit.store.store_samples import real_disk
+
+
+def test_appends_follow_each_other(tmp_path: Path) -> None:
+    """Buffers of all kinds come out in order, also when there are more than one writev takes."""
+    disk = real_disk(tmp_path)
+    disk.create("a")
+    many = [b"%05d" % number for number in range(3000)]
+    disk.append("a", many)
+    disk.append("a", [memoryview(b"xyz")[1:], b"", b"end"])
+    disk.datasync("a")
+    expected = b"".join(many) + b"yzend"
+    assert disk.size_bytes("a") == len(expected)
+    assert disk.read("a", 0, len(expected) + 10) == expected
+    assert disk.read("a", 15001, 100) == b"zend"
+    disk.close()
+
+
+def test_a_short_write_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may take any part of what it is given."""
+    whole = os.pwritev
+
+    def short(fd: int, buffers: list[bytes | memoryview], offset: int) -> int:
+        return whole(fd, [b"".join(buffers)[:7]], offset)
+
+    monkeypatch.setattr(os, "pwritev", short)
+    disk = real_disk(tmp_path)
+    disk.create("a")
+    disk.append("a", [b"0123456789", b"", b"abc", b"defghijkl"])
+    assert disk.read("a", 0, 100) == b"0123456789abcdefghijkl"
+    disk.close()
+
+
+def test_truncate_and_unlink(tmp_path: Path) -> None:
+    """After a cut the next append follows the cut."""
+    disk = real_disk(tmp_path)
+    disk.create("a")
+    disk.append("a", [b"0123456789"])
+    disk.truncate("a", 4)
+    disk.append("a", [b"x"])
+    assert disk.read("a", 0, 10) == b"0123x"
+    disk.unlink("a")
+    assert disk.names() == []
+    with pytest.raises(FileNotFoundError):
+        disk.read("a", 0, 1)
+    disk.close()
+
+
+def test_create_refuses_an_existing_file(tmp_path: Path) -> None:
+    """A segment is never overwritten."""
+    disk = real_disk(tmp_path)
+    disk.create("a")
+    with pytest.raises(FileExistsError):
+        disk.create("a")
+    disk.close()
+
+
+def test_files_are_private(tmp_path: Path) -> None:
+    """Only the daemon's user may read bundles."""
+    old = os.umask(0)
+    try:
+        disk = real_disk(tmp_path)
+        disk.create("a")
+    finally:
+        os.umask(old)
+    directory = tmp_path / "store"
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert {stat.S_IMODE((directory / name).stat().st_mode) for name in ("a", LOCK_NAME)} == {0o600}
+    assert disk.names() == ["a"]
+    disk.close()
+
+
+def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
+    """The error names the path and what to do; after the first has gone the store is free."""
+    first = real_disk(tmp_path)
+    with pytest.raises(StoreError, match=rf"{tmp_path / 'store'} is in use by another daemon.*another state_dir"):
+        real_disk(tmp_path)
+    first.close()
+    real_disk(tmp_path).close()
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    """The parent is missing: the error says which directory."""
+    with pytest.raises(StoreError, match=r"none/store can't be used: No such file or directory; make it"):
+        RealDisk(tmp_path / "none" / "store")
+
+
+def test_descriptors_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More files than descriptors: all stay usable."""
+    monkeypatch.setattr(disk_module, "OPEN_FILES_MAX", 3)
+    disk = real_disk(tmp_path)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for number in range(10):
+        disk.create(str(number))
+        disk.append(str(number), [b"%d" % number])
+    assert [disk.read(str(number), 0, 5) for number in range(10)] == [b"%d" % number for number in range(10)]
+    assert len(list(Path("/proc/self/fd").iterdir())) - before <= 4
+    disk.close()
+
+
+def test_readers_do_not_close_the_written_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many files are read in the middle of a write, its bytes go where they belong."""
+    monkeypatch.setattr(disk_module, "OPEN_FILES_MAX", 2)
+    whole = os.pwritev
+    disk = real_disk(tmp_path)
+    for number in range(5):
+        disk.create(str(number))
+    disk.create("a")
+    disk.append("a", [b"first"])
+    assert disk.read("a", 0, 10) == b"first"
+
+    def write_while_others_read(fd: int, buffers: list[bytes | memoryview], offset: int) -> int:
+        assert [disk.read(str(number), 0, 10) for number in range(5)] == [b""] * 5
+        return whole(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "pwritev", write_while_others_read)
+    disk.append("a", [b"second"])
+    assert disk.read("a", 0, 20) == b"firstsecond"
+    disk.close()
+
+
+def test_free_space_is_that_of_the_file_system(tmp_path: Path) -> None:
+    """It is what an ordinary user may still write."""
+    disk = real_disk(tmp_path)
+    status = os.statvfs(tmp_path)
+    assert 0 < disk.free_bytes() <= status.f_blocks * status.f_frsize
+    disk.close()
