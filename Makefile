@@ -41,11 +41,11 @@ lint: ## style, types and the direction of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-lab-full: ## every scenario of the lab
-	@tools/setup.sh demo
-	@for scenario in netns-lab/scenarios/[!_]*.py; do \
-		echo "== $$scenario"; $(BIN)/python netns-lab/lab run $$scenario || exit 1; \
-	done
+lab-full: ## long tables outside of CI: 2 000 seeds, 200 kill -9, every scenario of the lab
+	@tools/setup.sh test
+	@MESHD_SIM_SEEDS=0-1999 $(PYTEST) -q -n 2 tests/sim/test_core_simulation.py
+	@$(BIN)/python -m tests.lab.kill9_run --kills 200 --messages 2000 --seed 1
+	@$(BIN)/python netns-lab/lab run --all
 
 clean: ## what the targets above left behind
 	@rm -rf .venv .setup.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

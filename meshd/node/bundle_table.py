@@ -29,8 +29,8 @@ class Room(enum.Enum):
     """How much of the quota may be in use for a bundle to be taken, by what it is for.
 
     Two full nodes that wait for each other would wait for ever, so bundles that have arrived where they are going get
-    room that bundles in transit do not; and many messages that each lack a part would fill the store together, so beyond
-    half of it only the oldest of them grows. A message of up to 45 % of the quota can always be completed.
+    room that bundles in transit do not; and many messages that each lack a part would fill the store together, so
+    beyond half of it only the oldest of them grows. A message of up to 45 % of the quota can always be completed.
     """
 
     ONWARD = 0.80
