@@ -73,13 +73,22 @@ def _check(path: Path, configuration: Configuration) -> int:
     if not configuration.emcon.gate:
         sys.stdout.write("emission gate: off ([emcon] gate = false): silence is not kept by the kernel\n")
         return 0
-    try:
-        lacking = KernelGate(None).probe()
-    except GateError as error:
-        lacking = [str(error)]
-    for piece in lacking:
+    for piece in _lacking():
         sys.stdout.write(f"emission gate: {piece}\n")
     return 0
+
+
+def _lacking() -> list[str]:
+    try:
+        gate = KernelGate(None)
+    except GateError as error:
+        return [str(error)]
+    try:
+        return gate.probe()
+    except GateError as error:
+        return [str(error)]
+    finally:
+        gate.disconnect()
 
 
 def _reasons(group: BaseExceptionGroup[BaseException]) -> list[str]:
