@@ -56,6 +56,8 @@ class Connection:
         self._on_progress = on_progress
         self._output: list[bytes | memoryview] = []
         self._output_bytes = 0
+        self._is_amid_segment = False
+        """The last bytes were the middle of a large segment: there is nothing to tell and nothing to answer."""
         self._is_frozen = False
         self._is_broken = False
         self._wake = trio.Event()
@@ -109,8 +111,9 @@ class Connection:
             except OSError as error:
                 self._lose(explain(error))
                 return
-            self._tell()
-            self._wake.set()
+            if not self._is_amid_segment:
+                self._tell()
+                self._wake.set()
             if is_over:
                 return
             await trio.lowlevel.checkpoint()
@@ -118,8 +121,11 @@ class Connection:
     def _receive(self, sock: socket.socket, session: Session) -> bool:
         """Receive once; True at the peer's end of the stream. Errors: OSError."""
         room = session.receive_buffer()
+        self._is_amid_segment = False
         if room is not None:
+            room_bytes = len(room)
             size = sock.recv_into(room)
+            self._is_amid_segment = 0 < size < room_bytes
             if size:
                 self.last_heard = now = trio.current_time()
                 session.data_received(size, now)
