@@ -67,7 +67,7 @@ class Node:
         self._notify = SdNotify()
         self._clock = DtnClock()
         self._state_dir = Path(configuration.node.state_dir)
-        self._state_dir.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        _make_directory(self._state_dir)
         self._disk = RealDisk(self._state_dir / STORE_DIRECTORY)
         self._log = SegmentLog(self._disk)
         now = monotonic_s()
@@ -285,6 +285,15 @@ class Node:
 
     def _uncertainty_ms(self) -> int | None:
         return CLOCK_UNCERTAINTY_MS if self._configuration.node.clock_trusted else None
+
+
+def _make_directory(path: Path) -> None:
+    """Errors: StoreError names what is in the way."""
+    try:
+        path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    except OSError as error:
+        remedy = "give it to meshd's user, or change [node] state_dir"
+        raise StoreError(f"state directory {path} can't be made: {error.strerror}; {remedy}") from error
 
 
 def mission_nodes(configuration: Configuration) -> frozenset[Eid]:

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The neighbour table: configured and unexpected links, postures, and the order of bearers."""
+
+from meshd.bundle.eid import parse_eid
+from meshd.link.identity import LinkId
+from meshd.link.link_table import LinkTable
+from meshd.link.settings import BearerKind, BearerSettings, NeighbourSettings, Posture
+
+DPOP2 = parse_eid("dtn://dpop2/")
+HOME = parse_eid("dtn://home/")
+
+
+def bearer(name: str, rate_bps: int) -> BearerSettings:
+    """A bearer of this rate."""
+    return BearerSettings(name, BearerKind.LOS, name, True, None, rate_bps, 0, 15)
+
+
+BEARERS = (bearer("slow", 1000), bearer("quick", 5000), bearer("also", 5000))
+SLOW, QUICK, ALSO = (LinkId(name, DPOP2) for name in ("slow", "quick", "also"))
+
+
+def neighbours(*links: LinkId) -> list[NeighbourSettings]:
+    """Settings of these links."""
+    return [NeighbourSettings(link.neighbour, link.bearer, None) for link in links]
+
+
+def table(*links: LinkId) -> LinkTable:
+    """A table with these configured."""
+    return LinkTable(BEARERS, neighbours(*links), 10.0)
+
+
+def test_a_configured_link_is_down_at_first() -> None:
+    links = table(SLOW)
+    row = links.get(SLOW)
+    assert row is not None
+    assert (row.is_up, row.since, row.reason) == (False, 10.0, "not connected yet")
+    assert links.is_neighbour(DPOP2)
+    assert not links.is_neighbour(HOME)
+    assert links.usable_links(DPOP2) == []
+    assert links.usable_links(HOME) == []
+
+
+def test_up_and_down() -> None:
+    links = table(SLOW)
+    row = links.mark_up(SLOW, 20.0)
+    assert (row.is_up, row.since, row.reason, links.is_usable(SLOW)) == (True, 20.0, "", True)
+    links.mark_down(SLOW, "cut", 30.0)
+    assert (row.is_up, row.since, row.reason, links.is_usable(SLOW)) == (False, 30.0, "cut", False)
+    assert links.get(SLOW) is row
+
+
+def test_best_rate_first_then_name() -> None:
+    links = table(SLOW, QUICK, ALSO)
+    for link in (SLOW, QUICK, ALSO):
+        links.mark_up(link, 0)
+    assert links.usable_links(DPOP2) == [ALSO, QUICK, SLOW]
+
+
+def test_posture_makes_a_link_unusable_not_down() -> None:
+    links = table(SLOW, QUICK)
+    links.mark_up(SLOW, 0)
+    links.mark_up(QUICK, 0)
+    links.set_postures({"quick": Posture.RX_ONLY})
+    assert (links.posture("quick"), links.posture("slow")) == (Posture.RX_ONLY, Posture.OPEN)
+    assert links.usable_links(DPOP2) == [SLOW]
+    links.set_postures({})
+    assert links.usable_links(DPOP2) == [QUICK, SLOW]
+
+
+def test_unexpected_neighbour_lives_as_long_as_its_session() -> None:
+    links = table()
+    stranger = LinkId("slow", HOME)
+    row = links.mark_up(stranger, 5.0)
+    assert not row.is_configured
+    assert links.usable_links(HOME) == [stranger]
+    links.mark_down(stranger, "cut", 6.0)
+    assert links.get(stranger) is None
+    assert not links.is_neighbour(HOME)
+    links.mark_down(stranger, "again", 7.0)
+
+
+def test_removed_from_the_configuration_while_up() -> None:
+    links = table(SLOW, QUICK)
+    links.mark_up(SLOW, 0)
+    links.configure([], 1.0)
+    assert [row.id for row in links.links()] == [SLOW]
+    links.mark_down(SLOW, "cut", 2.0)
+    assert list(links.links()) == []
+
+
+def test_configured_while_up_stays_when_down() -> None:
+    links = table()
+    row = links.mark_up(SLOW, 0)
+    links.configure(neighbours(SLOW), 1.0)
+    links.mark_down(SLOW, "cut", 2.0)
+    assert links.get(SLOW) is row
+
+
+def test_one_of_two_links_to_a_neighbour_goes() -> None:
+    links = table(SLOW, QUICK)
+    links.configure(neighbours(QUICK), 1.0)
+    links.mark_up(QUICK, 1.0)
+    assert links.usable_links(DPOP2) == [QUICK]
+    assert str(QUICK) == "quick>dtn://dpop2/"

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reception (RFC 9171 section 5.6): what is taken in, acknowledged when, refused, or dropped with a reason."""
+
+from typing import Any
+
+import pytest
+
+from meshd.base.limits import MESSAGE_SIZE_MAX_BYTES
+from meshd.bundle.blocks import BlockFlag, Bundle, BundleFlag, CanonicalBlock
+from meshd.bundle.codec import decode_untrusted, encode
+from meshd.bundle.eid import NULL_EID, parse_eid
+from meshd.bundle.record import Part
+from meshd.bundle.scan import scan_untrusted
+from meshd.node import commands as cmd
+from meshd.node import events as ev
+from meshd.node.state import REPORTS_PER_BATCH
+from tests.unit.node.playbook import HOUR_MS, INBOX, LAN, SAT, START_S, UTC_OFFSET_MS, Playbook
+
+
+def refusal(play: Playbook) -> cmd.RefuseTransfer:
+    """The one refusal of the last event."""
+    (command,) = [command for command in play.commands if isinstance(command, cmd.RefuseTransfer)]
+    return command
+
+
+def test_acknowledged_only_after_it_is_stored() -> None:
+    play = Playbook()
+    play.expect(play.received(LAN, "a", "b"), "store put a b")
+    play.expect(play.stored("a"), "accept lan0>dpop2 a")
+    play.expect(play.stored("b"), "accept lan0>dpop2 b")
+
+
+def test_duplicate_of_a_bundle_being_stored_is_acknowledged_with_it() -> None:
+    play = Playbook()
+    play.expect(play.received(LAN, "a"), "store put a")
+    play.data["copy"] = play.data["a"]
+    play.expect(play.received(SAT, "copy"))
+    play.expect(play.stored("a"), "accept lan0>dpop2 a", "accept sat0>home copy")
+
+
+def test_duplicate_within_one_batch() -> None:
+    play = Playbook()
+    play.bundle("a")
+    play.data["copy"] = play.data["a"]
+    play.expect(play.received(LAN, "a", "copy"), "store put a")
+    play.expect(play.stored("a"), "accept lan0>dpop2 a copy")
+
+
+def test_duplicate_of_a_stored_bundle_is_acknowledged_at_once() -> None:
+    play = Playbook()
+    play.take_in("a")
+    play.expect(play.received(LAN, "a"), "accept lan0>dpop2 a")
+
+
+def test_duplicate_of_a_forwarded_bundle_is_acknowledged_at_once() -> None:
+    play = Playbook()
+    play.up(SAT)
+    play.take_in("a")
+    play.expect(play.acknowledged(SAT, "a"), "store delete a")
+    play.expect(play.received(LAN, "a"), "accept lan0>dpop2 a")
+
+
+def test_what_could_not_be_stored_may_come_again() -> None:
+    play = Playbook()
+    play.handle(play.received(LAN, "a"))
+    play.data["copy"] = play.data["a"]
+    play.handle(play.received(LAN, "copy"))
+    play.expect(play.not_stored("a"), "refuse lan0>dpop2 a retriable", "refuse lan0>dpop2 copy retriable")
+    assert "disk full" in next(c.text for c in play.commands if isinstance(c, cmd.RefuseTransfer))
+    assert play.agent.stored_bytes == 0
+    play.expect(play.received(LAN, "a"), "store put a")
+
+
+def test_expired_while_being_stored_is_acknowledged_and_forgotten() -> None:
+    play = Playbook()
+    play.bundle("a", lifetime_ms=5)
+    play.handle(play.received(LAN, "a"))
+    play.fire("store delete a", "accept lan0>dpop2 a")
+    play.expect(play.stored("a"))
+    assert play.state("a") is None
+
+
+def test_malformed_is_refused_for_good() -> None:
+    play = Playbook()
+    play.data["junk"] = b"\x9f\x88 no bundle"
+    play.expect(play.received(LAN, "junk"), "refuse lan0>dpop2 junk final")
+    assert "malformed" in refusal(play).text
+    assert play.kinds == ["bundle.malformed"]
+
+
+def test_malformed_in_a_batch_leaves_the_others_alone() -> None:
+    play = Playbook()
+    play.data["junk"] = b""
+    play.expect(play.received(LAN, "a", "junk", "b"), "store put a b", "refuse lan0>dpop2 junk final")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"time_ms": UTC_OFFSET_MS - HOUR_MS, "lifetime_ms": HOUR_MS}, "lifetime expired"),
+        ({"time_ms": 0, "age_ms": HOUR_MS + 1}, "lifetime expired"),
+        ({"destination": NULL_EID}, "destination is dtn:none"),
+        ({"destination": INBOX, "part": Part(1, 1, 0, 5, False)}, "its part block is impossible"),
+        ({"destination": INBOX, "part": Part(1, 1, 2, 0, False)}, "its part block is impossible"),
+        ({"destination": INBOX, "part": Part(1, 1, 9, 8, False)}, "its part block is impossible"),
+        (
+            {"destination": INBOX, "part": Part(1, 1, 9, MESSAGE_SIZE_MAX_BYTES + 1, True)},
+            "its part block is impossible",
+        ),
+    ],
+)
+def test_unacceptable_is_acknowledged_and_dropped(changes: dict[str, Any], reason: str) -> None:
+    play = Playbook()
+    play.bundle("a", **changes)
+    play.expect(play.received(LAN, "a"), "accept lan0>dpop2 a")
+    assert [report.fields["reason"] for report in play.reports if report.kind == "bundle.dropped"] == [reason]
+    assert play.agent.known_count == 0
+
+
+def with_hop_count(data: bytes, hop_count: int) -> bytes:
+    """The same bundle after this many hops of its 32."""
+    bundle = decode_untrusted(data)
+    blocks = tuple(
+        CanonicalBlock(block.type, block.number, b"\x82\x18\x20\x18" + bytes((hop_count,)), block.flags, block.crc_type)
+        if block.type == 10
+        else block
+        for block in bundle.blocks
+    )
+    return encode(Bundle(bundle.primary, blocks))
+
+
+def test_hop_limit_ends_forwarding_but_not_delivery() -> None:
+    play = Playbook()
+    play.data["far"] = with_hop_count(play.bundle("far"), 32)
+    play.expect(play.received(LAN, "far"), "accept lan0>dpop2 far")
+    assert play.reports[0].fields["reason"] == "hop limit exceeded"
+    play.data["mine"] = with_hop_count(play.bundle("mine", INBOX), 32)
+    play.expect(play.received(LAN, "mine"), "store put mine")
+    play.data["near"] = with_hop_count(play.bundle("near"), 31)
+    play.expect(play.received(LAN, "near"), "store put near")
+
+
+def test_block_that_asks_for_deletion_where_it_is_unknown() -> None:
+    play = Playbook()
+    bundle = decode_untrusted(play.bundle("a"))
+    unknown = CanonicalBlock(250, 9, b"?", BlockFlag.DELETE_BUNDLE_IF_UNPROCESSABLE, 0)
+    play.data["a"] = encode(Bundle(bundle.primary, (unknown, *bundle.blocks)))
+    play.expect(play.received(LAN, "a"), "accept lan0>dpop2 a")
+    assert "asks for the bundle's deletion" in str(play.reports[0].fields["reason"])
+
+
+def test_over_quota_is_refused_retriable() -> None:
+    play = Playbook(quota_bytes=400)
+    play.bundle("big", payload=bytes(400))
+    play.expect(play.received(LAN, "big"), "refuse lan0>dpop2 big retriable")
+    assert "the store is full (0 of 400 bytes" in refusal(play).text
+    play.expect(play.received(LAN, "small"), "store put small")
+
+
+def test_urgent_has_a_reserve_of_the_quota() -> None:
+    play = Playbook(bundles_max=20)
+    play.handle(play.received(LAN, *[f"routine{number}" for number in range(20)]))
+    taken = play.agent.known_count
+    assert taken < 20
+    play.bundle("immediate", precedence=3)
+    play.bundle("routine")
+    play.expect(
+        play.received(LAN, "routine", "immediate"), "store put immediate", "refuse lan0>dpop2 routine retriable"
+    )
+
+
+def test_beyond_half_of_the_quota_only_the_oldest_incomplete_message_grows() -> None:
+    play = Playbook(bundles_max=10)
+    for name, first, index in (("a0", 1, 0), ("b0", 2, 0), ("a1", 1, 1), ("b1", 2, 1), ("a2", 1, 2)):
+        play.bundle(name, INBOX, part=Part(first, first, index, index, False))
+        play.take_in(name)
+    play.bundle("b2", INBOX, part=Part(2, 2, 2, 2, False))
+    play.expect(play.received(LAN, "b2"), "refuse lan0>dpop2 b2 retriable")
+    play.bundle("a3", INBOX, part=Part(1, 1, 3, 3, True))
+    play.expect(play.received(LAN, "a3"), "store put a3")
+    play.handle(play.stored("a3"))
+    play.expect(play.received(LAN, "b2"), "store put b2")
+
+
+def test_full_duplicate_memory_refuses_what_is_new_only() -> None:
+    play = Playbook(known_max=1)
+    play.take_in("a")
+    play.expect(play.received(LAN, "b"), "refuse lan0>dpop2 b retriable")
+    assert "known_max" in refusal(play).text
+    play.expect(play.received(LAN, "a"), "accept lan0>dpop2 a")
+
+
+def test_fragment_for_this_node_is_refused_for_good_and_passes_otherwise() -> None:
+    play = Playbook()
+    for name, destination in (("mine", INBOX), ("theirs", parse_eid("dtn://home/inbox"))):
+        bundle = decode_untrusted(play.bundle(name, destination))
+        primary = bundle.primary
+        fragment = encode(
+            Bundle(
+                type(primary)(
+                    primary.destination,
+                    primary.source,
+                    primary.report_to,
+                    primary.time_ms,
+                    primary.sequence,
+                    primary.lifetime_ms,
+                    primary.flags | BundleFlag.IS_FRAGMENT,
+                    primary.crc_type,
+                    0,
+                    1000,
+                ),
+                bundle.blocks,
+            )
+        )
+        play.data[name] = fragment
+        play.name(name, scan_untrusted(fragment).id)
+    play.expect(play.received(LAN, "mine", "theirs"), "store put theirs", "refuse lan0>dpop2 mine final")
+
+
+@pytest.mark.parametrize(
+    ("changes", "lifetime_ms"),
+    [
+        ({}, HOUR_MS),
+        ({"lifetime_ms": 90 * 24 * HOUR_MS}, 30 * 24 * HOUR_MS),
+        ({"time_ms": UTC_OFFSET_MS + int(START_S * 1000) - 600_000}, HOUR_MS - 600_000),
+        ({"time_ms": UTC_OFFSET_MS + int(START_S * 1000) + 10**9}, HOUR_MS),
+        ({"time_ms": 0, "age_ms": 1000}, HOUR_MS - 1000),
+    ],
+    ids=["as it says", "capped", "made earlier", "made in the future", "by age"],
+)
+def test_expiry(changes: dict[str, Any], lifetime_ms: int) -> None:
+    play = Playbook()
+    play.bundle("a", **changes)
+    play.take_in("a")
+    entry = play.agent.entry(play.id("a"))
+    assert entry is not None
+    assert entry.record.expiry_ms - play.now_ms == lifetime_ms
+    assert entry.record.by_age == (changes.get("time_ms") == 0)
+
+
+def test_without_a_clock_all_expiry_is_by_age() -> None:
+    play = Playbook(clock_trusted=False)
+    play.bundle("a", time_ms=5)
+    play.take_in("a")
+    entry = play.agent.entry(play.id("a"))
+    assert entry is not None
+    assert (entry.record.by_age, entry.record.expiry_ms - play.now_ms) == (True, HOUR_MS)
+
+
+def test_previous_node_is_the_neighbour_of_the_session() -> None:
+    play = Playbook()
+    play.take_in("a", link=SAT)
+    entry = play.agent.entry(play.id("a"))
+    assert entry is not None
+    assert entry.record.previous_node == SAT.neighbour
+
+
+def test_own_bundle_that_comes_back_is_acknowledged() -> None:
+    play = Playbook()
+    play.up(SAT)
+    name = play.submit()
+    record = play.records[play.id(name)]
+    play.handle(play.acknowledged(SAT, name))
+    play.data["back"] = record.payload.inline or b""
+    play.expect(play.received(LAN, "back"), "accept lan0>dpop2 back")
+
+
+def test_counters_and_reports() -> None:
+    play = Playbook()
+    play.handle(ev.LinkUp(LAN))
+    play.handle(play.received(LAN, "a", "b"))
+    assert play.kinds == ["bundle.received", "bundle.received"]
+    link = play.agent.links.get(LAN)
+    assert link is not None
+    assert (link.received_bundles, link.received_bytes) == (2, len(play.data["a"]) + len(play.data["b"]))
+    names = [f"n{number}" for number in range(REPORTS_PER_BATCH + 1)]
+    play.handle(play.received(LAN, *names))
+    assert play.kinds == ["bundles.received"]
+    assert play.reports[0].fields["count"] == len(names)
