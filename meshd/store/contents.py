@@ -13,7 +13,7 @@ from meshd.store.record_format import MarkRow, row_id
 NOTE_NAMES_MAX: Final = 16384
 """Notes by name, counting deleted ones whose deletion still matters; a group that needs more is refused."""
 NOTE_SIZE_MAX_BYTES: Final = 64 * 1024
-_MARK_BYTES: Final = 40
+MARK_BYTES: Final = 40
 """A mark without the source's text."""
 _HOUR_MS: Final = 3_600_000
 _SIZE_BITS: Final = 32
@@ -32,7 +32,7 @@ def place_segment(where: int) -> int:
 
 def mark_bytes(source: str) -> int:
     """Size of a mark in a segment, nearly: what carrying it on costs."""
-    return _MARK_BYTES + len(source)
+    return MARK_BYTES + len(source)
 
 
 class Note(NamedTuple):

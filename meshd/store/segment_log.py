@@ -27,7 +27,7 @@ from meshd.bundle.record import PayloadRef
 from meshd.node.commands import WriteStore
 from meshd.node.events import StoredRow
 from meshd.store.batch import Batch
-from meshd.store.contents import Contents, Segment
+from meshd.store.contents import MARK_BYTES, Contents, Segment
 from meshd.store.disk import Disk
 from meshd.store.errors import StoreFullError
 from meshd.store.record_format import CRC_BYTES, encode_segment_header, pack_crc
@@ -36,6 +36,12 @@ from meshd.store.segment_carry import Carried, what_to_carry
 
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
 """A segment this large is followed by a new one; the last group in it may reach beyond."""
+CARRY_APART_SHARE: Final = 64
+"""Marks that fill more than this part of a segment get a segment of their own: there they stay until they expire. Among
+bundles they would be carried on again each time those are gone, and a mark costs as much to copy as a bundle.
+"""
+CARRY_APART_MIN: Final = 64
+"""Fewer never do: beside a segment's own header they would look like something worth carrying on, again and again."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 Rows = list[StoredRow]
@@ -68,6 +74,7 @@ class SegmentLog:
         self._disk = disk
         self._segment_bytes = segment_bytes
         self._reserve_bytes = segment_bytes // 2 if reserve_bytes is None else reserve_bytes
+        self._marks_among_bundles_max = max(CARRY_APART_MIN, segment_bytes // CARRY_APART_SHARE // MARK_BYTES)
         self._contents = Contents()
         self._current: Segment | None = None
         self._header = b""
@@ -184,11 +191,16 @@ class SegmentLog:
         if not carried:
             return
         self._seal_if_full()
+        is_apart = sum(len(deletes) + len(releases) for deletes, releases, _ in carried) > self._marks_among_bundles_max
+        if is_apart and self._current is not None:
+            self._seal()
         segment = self._writable()
         batch = Batch(self._contents, segment, self._offset(segment))
         for deletes, releases, notes in carried:
             batch.carry(deletes, releases, notes)
         self._write(segment, batch)
+        if is_apart:
+            self._seal()
 
     def _slice_end(self, groups: Sequence[WriteStore], start: int) -> int:
         """How many groups the current segment still takes: at least one."""
