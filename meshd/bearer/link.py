@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a bearer knows of one link: its sessions, its counters and how much the node may still send on it."""
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from meshd.bearer.connection import Connection
+from meshd.bundle.record import BundleId
+from meshd.cl.tcpclv4.outgoing import IN_FLIGHT_MAX
 from meshd.link.identity import LinkId
 from meshd.link.settings import BearerSettings, NeighbourSettings
 
@@ -15,6 +18,11 @@ IN_FLIGHT_HIGH: Final = 32768
 STALE_KEEPALIVES: Final = 1.5
 """A session not heard for so many keepalive intervals sends only when there is no livelier one."""
 
+URGENT_WAIT_S: Final = 1
+"""An urgent bundle waits no longer behind what was handed over before; else another session is opened for it."""
+
+Row = tuple[BundleId, Sequence[bytes | memoryview]]
+"""A bundle to send, as chunks."""
 Figure = str | int | float | None
 
 
@@ -34,6 +42,9 @@ class Link:
         self._stale_s = STALE_KEEPALIVES * bearer.keepalive_s if bearer.keepalive_s else float("inf")
         self._window_bytes = min(max(bearer.rate_bps // 8, WINDOW_MIN_BYTES), WINDOW_MAX_BYTES)
         self._credit_bytes = 0
+        self._prompt_bytes = bearer.rate_bps // 8 * URGENT_WAIT_S
+        self.held: list[Row] = []
+        """Urgent bundles for which another session is being opened; bounded by what the node hands over urgently."""
         self._last_heard: float | None = None
         self._address: str | None = settings.address
         self.sent_bundles = 0
@@ -66,10 +77,32 @@ class Link:
         lively = [connection for connection in ready if now - connection.last_heard < self._stale_s]
         return lively[0] if lively else ready[-1] if ready else None
 
-    def spend(self, size_bytes: int) -> None:
-        """The node has handed over a bundle of this size."""
-        self.sent_bytes += size_bytes
-        self._credit_bytes = max(self._credit_bytes - size_bytes, 0)
+    def choose_prompt_sender(self) -> Connection | None:
+        """The session that is free soonest, if that is within URGENT_WAIT_S at the bearer's rate; None: none is."""
+        ready = [connection for connection in self.sessions if connection.session.can_send]
+        sender = min(ready, key=lambda connection: connection.pending_bytes, default=None)
+        return sender if sender is not None and sender.pending_bytes <= self._prompt_bytes else None
+
+    def hand_over(self, sender: Connection | None, rows: Iterable[Row]) -> list[BundleId]:
+        """Give these to a session; what it can't take."""
+        failed: list[BundleId] = []
+        for bundle_id, chunks in rows:
+            if sender is None or not sender.session.can_send or sender.session.in_flight >= IN_FLIGHT_MAX:
+                failed.append(bundle_id)
+                continue
+            size_bytes = sum(map(len, chunks))
+            sender.sent[sender.session.send_transfer(chunks, size_bytes)] = bundle_id
+            sender.transfers += 1
+            self.sent_bytes += size_bytes
+            self._credit_bytes = max(self._credit_bytes - size_bytes, 0)
+        if sender is not None:
+            sender.wake()
+        return failed
+
+    def take_held(self) -> list[Row]:
+        """What waits for a session of its own; none does any more."""
+        held, self.held = self.held, []
+        return held
 
     def grant(self, now: float) -> int:
         """Credit to announce now, in all; 0: what the node knows is still about right.
@@ -98,6 +131,7 @@ class Link:
             "since_s": now - self._since,
             "address": self._address,
             "sessions": len(self.sessions),
+            "tls": self.sessions[0].security if self.sessions else None,
             "in_flight_bundles": sum(len(connection.sent) for connection in self.sessions),
             "pending_bytes": sum(connection.pending_bytes for connection in self.sessions),
             "sent_bundles": self.sent_bundles,

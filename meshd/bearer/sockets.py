@@ -12,6 +12,7 @@ from typing import Final
 import trio
 
 from meshd.base.errors import MeshdError
+from meshd.bearer.congestion import set_congestion
 from meshd.link.settings import BearerSettings
 
 DIAL_TIMEOUT_S: Final = 20.0
@@ -134,6 +135,7 @@ def _open(family: socket.AddressFamily, settings: BearerSettings) -> socket.sock
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, settings.device.encode())
         if settings.mark:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, settings.mark)
+        set_congestion(sock, settings.congestion)
     except OSError as error:
         sock.close()
         text = f"bearer {settings.name} can't use its device {settings.device}: {explain(error)}"

@@ -4,58 +4,45 @@
 The shell around `meshd.cl.tcpclv4`: it owns sockets, tasks and the clock, and turns what sessions say into events of
 the node. Events are dispatched from this bearer's own tasks only, never from inside of a method that the node calls.
 Which neighbours there are is configuration; nobody else gets a session. What the node may send on a link is `link.py`,
-one connection is `connection.py`, how connections come about is `listener.py` and `dialer.py`.
+one connection is `connection.py`, what its session says is `sessions.py`, how connections come about is `listener.py`
+and `dialer.py`.
 """
 
 import random
 import socket
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final, assert_never, cast
+from typing import Final, cast
 
 import trio
 
 from meshd.base.errors import LocalProtocolError
+from meshd.bearer.congestion import check_congestion
 from meshd.bearer.connection import Connection
 from meshd.bearer.dialer import Dialer
-from meshd.bearer.link import Figure, Link
+from meshd.bearer.link import Figure, Link, Row
 from meshd.bearer.listener import Listener
 from meshd.bearer.problems import Problems, Report
+from meshd.bearer.sessions import SESSIONS_PER_LINK_MAX, Sessions, make_failure
+from meshd.bearer.sockets import BearerError, dial
+from meshd.bearer.tls import TlsIdentity
 from meshd.bundle.eid import Eid
-from meshd.bundle.record import BundleId
-from meshd.cl.tcpclv4 import events as cl
 from meshd.cl.tcpclv4.messages import RefuseReason, TermReason
-from meshd.cl.tcpclv4.outgoing import IN_FLIGHT_MAX
 from meshd.cl.tcpclv4.session import Session
 from meshd.cl.tcpclv4.settings import SEGMENT_DEFAULT_BYTES, Role, SessionSettings
 from meshd.link.identity import LinkId
-from meshd.link.settings import BearerSettings, NeighbourSettings
-from meshd.node.events import (
-    BundlesReceived,
-    Event,
-    LinkDown,
-    LinkUp,
-    LinkWritable,
-    ReceivedRow,
-    RefusalReason,
-    TransfersAcknowledged,
-    TransfersFailed,
-)
+from meshd.link.settings import BearerSettings, ConvergenceLayer, NeighbourSettings
+from meshd.node.events import Event, TransfersFailed
 
 CONNECTIONS_MAX: Final = 64
 """Connections of one bearer, whatever their state."""
 PENDING_MAX: Final = 16
 """Connections that have no session yet; further ones are closed at once."""
-SESSIONS_PER_LINK_MAX: Final = 4
-"""Established sessions of one neighbour; a further one is told "Busy"."""
 SHUTDOWN_TIMEOUT_S: Final = 2.0
+ANOTHER_TIMEOUT_S: Final = 10.0
+"""For opening a further session; what it was for takes its turn on the old one after that."""
 SEGMENT_MIN_BYTES: Final = 16 * 1024
 """Segments take about a second at the bearer's rate, but are no smaller than this."""
-
-_FINAL_REFUSALS: Final = frozenset(
-    (RefuseReason.NOT_ACCEPTABLE, RefuseReason.EXTENSION_FAILURE, RefuseReason.COMPLETED)
-)
 
 
 class TcpBearer:
@@ -69,21 +56,25 @@ class TcpBearer:
         dispatch: Callable[[Event], None],
         report: Report,
         rng: random.Random,
+        tls: TlsIdentity | None = None,
     ) -> None:
-        """Neighbours of other bearers are passed over. `dispatch` runs the node, which may call any method here."""
+        """Neighbours of other bearers are passed over. `dispatch` runs the node, which may call any method here.
+
+        `tls` is who this node is and whom it trusts; needed unless the settings never want TLS.
+        """
         self._settings = settings
         self._node = node
-        self._dispatch = dispatch
         self._report = report
         self._rng = rng
+        self._tls = tls
         self._problems = Problems(settings.name, report)
-        self._links: dict[Eid, Link] = {}
+        self._sessions = Sessions(settings.name, node, dispatch, report, self._change)
+        self._links = self._sessions.links
         self._dialers: dict[Eid, Dialer] = {}
         self._nursery: trio.Nursery | None = None
         self._connections: set[Connection] = set()
-        self._established: dict[Connection, Link] = {}
-        self._deferred: deque[Event] = deque()
         self._changed = trio.Event()
+        self._dialling_another: set[trio.CancelScope] = set()
         self._is_frozen = False
         self._is_stopping = False
         self._scope = trio.CancelScope()
@@ -102,6 +93,9 @@ class TcpBearer:
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._pump)
+                problem = check_congestion(self._settings.congestion)
+                if problem:
+                    self._problems.report("congestion", f"bearer {self._settings.name}: {problem}")
                 if self._listener:
                     await nursery.start(self._listener.run)
                     self._report("bearer.started", {"bearer": self._settings.name, "listen": self.bound_address})
@@ -124,7 +118,7 @@ class TcpBearer:
 
     def configure(self, neighbours: Sequence[NeighbourSettings]) -> None:
         """These are the neighbours from now on; sessions with others are ended, unchanged ones are not disturbed."""
-        own = {neighbour.node: neighbour for neighbour in neighbours if neighbour.bearer == self._settings.name}
+        own = {each.node: each for each in neighbours if self._is_ours(each)}
         for node, link in self._links.items():
             if node not in own and link.is_wanted:
                 self._dismiss(link)
@@ -135,6 +129,13 @@ class TcpBearer:
             if is_new or link.settings != neighbour:
                 link.settings = neighbour
                 self._restart_dialer(link)
+
+    def set_identity(self, tls: TlsIdentity) -> None:
+        """Who this node is and whom it trusts, for new sessions."""
+        self._tls = tls
+
+    def _is_ours(self, neighbour: NeighbourSettings) -> bool:
+        return neighbour.bearer == self._settings.name and neighbour.cl is ConvergenceLayer.TCPCLV4
 
     def _dismiss(self, link: Link) -> None:
         link.is_wanted = False
@@ -182,24 +183,31 @@ class TcpBearer:
         connection.session.refuse(transfer_id, RefuseReason.COMPLETED if completed else reason)
         connection.wake()
 
-    def send_bundles(self, link: LinkId, rows: Iterable[tuple[BundleId, Sequence[bytes | memoryview]]]) -> None:
+    def send_bundles(self, link: LinkId, rows: Iterable[Row]) -> None:
         """Send these in order, each as chunks; what can't be sent comes back as TransfersFailed."""
         own = self._get_link(link)
         sender = own.choose_sender(trio.current_time())
-        failed: list[BundleId] = []
-        for bundle_id, chunks in rows:
-            if sender is None or sender.session.in_flight >= IN_FLIGHT_MAX:
-                failed.append(bundle_id)
-                continue
-            size_bytes = sum(map(len, chunks))
-            sender.sent[sender.session.send_transfer(chunks, size_bytes)] = bundle_id
-            own.spend(size_bytes)
-        if sender is not None:
-            sender.wake()
+        failed = own.hand_over(sender, rows)
         if failed:
             text = "too many transfers are in flight" if sender else "no session can send now"
-            self._deferred.append(TransfersFailed(link, failed, _make_failure(text, session_ended=False)))
-            self._change()
+            self._sessions.defer(TransfersFailed(link, failed, make_failure(text, session_ended=False)))
+
+    def send_urgent(self, link: LinkId, rows: Iterable[Row]) -> None:
+        """The same, but not long behind a transfer that is under way: interleaving is forbidden (section 5.2.1)."""
+        own = self._get_link(link)
+        prompt = own.choose_prompt_sender()
+        if prompt is None and (own.held or self._may_dial_another(own)):
+            is_opening = bool(own.held)
+            own.held.extend(rows)
+            if not is_opening and self._nursery is not None:
+                self._nursery.start_soon(self._open_another, own)
+        elif prompt is None:
+            self.send_bundles(link, rows)
+        else:
+            failed = own.hand_over(prompt, rows)
+            if failed:
+                failure = make_failure("too many transfers are in flight", session_ended=False)
+                self._sessions.defer(TransfersFailed(link, failed, failure))
 
     def freeze(self) -> None:
         """Silence: nothing is written, dialled or timed out from now on; reading goes on."""
@@ -210,6 +218,8 @@ class TcpBearer:
             connection.freeze()
         for dialer in self._dialers.values():
             dialer.interrupt()
+        for scope in self._dialling_another:
+            scope.cancel()
 
     def thaw(self) -> None:
         """The silence is over."""
@@ -226,15 +236,15 @@ class TcpBearer:
         return [link.describe(now) for link in self._links.values() if link.is_wanted or link.sessions]
 
     def _get_link(self, link: LinkId) -> Link:
-        own = self._links.get(link.neighbour)
-        if own is None or own.id != link:
+        own = self._sessions.get_link(link)
+        if own is None:
             raise LocalProtocolError(f"bearer {self._settings.name} has no link {link}")
         return own
 
     # Connections.
 
     def _may_accept(self) -> bool:
-        pending = len(self._connections) - len(self._established)
+        pending = len(self._connections) - len(self._sessions)
         return not self._is_stopping and pending < PENDING_MAX and len(self._connections) < CONNECTIONS_MAX
 
     async def _serve(self, sock: socket.socket, address: str) -> None:
@@ -242,26 +252,78 @@ class TcpBearer:
         welcome = frozenset(node for node, link in self._links.items() if link.is_wanted)
         await self._carry(Role.PASSIVE, welcome, sock, address)
 
-    async def _carry(self, role: Role, peers: frozenset[Eid], sock: socket.socket, address: str) -> bool:
+    async def _carry(
+        self, role: Role, peers: frozenset[Eid], sock: socket.socket, address: str, *, is_extra: bool = False
+    ) -> bool:
         """Carry a connection until it is closed; True when its session was established."""
         settings = SessionSettings(
             self._node,
             peers,
             self._settings.keepalive_s,
             segment_bytes=min(max(self._settings.rate_bps // 8, SEGMENT_MIN_BYTES), SEGMENT_DEFAULT_BYTES),
+            tls=self._settings.tls,
         )
         session = Session(settings, role, trio.current_time())
-        connection = Connection(sock, session, role, address, self._take_events, self._announce)
+        connection = Connection(
+            sock, session, role, address, self._sessions.take_events, self._sessions.announce, self._tls
+        )
         if self._is_frozen:
             connection.freeze()
         self._connections.add(connection)
+        connection.is_extra = is_extra
         try:
-            await connection.run()
+            async with trio.open_nursery() as nursery:
+                if is_extra and self._settings.session_idle_s:
+                    nursery.start_soon(self._end_when_idle, connection, next(iter(peers)))
+                await connection.run()
+                nursery.cancel_scope.cancel()
         finally:
             self._connections.discard(connection)
-            self._established.pop(connection, None)
+            self._sessions.forget(connection)
             self._change()
         return connection.was_established
+
+    def _may_dial_another(self, link: Link) -> bool:
+        is_possible = link.settings.address is not None and not self._is_frozen and not self._is_stopping
+        is_up = any(connection.session.can_send for connection in link.sessions)
+        return is_possible and is_up and len(link.sessions) < SESSIONS_PER_LINK_MAX
+
+    async def _open_another(self, link: Link) -> None:
+        """Open another session for what is held; if it takes too long, that goes by those that there are."""
+        address = link.settings.address
+        sock = None
+        with trio.move_on_after(ANOTHER_TIMEOUT_S) as scope:
+            self._dialling_another.add(scope)
+            try:
+                sock = await dial(self._settings, str(address))
+            except BearerError as error:
+                self._problems.report(str(address), str(error))
+        self._dialling_another.discard(scope)
+        if sock is not None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._release_held, link)
+                await self._carry(Role.ACTIVE, frozenset({link.id.neighbour}), sock, str(address), is_extra=True)
+                nursery.cancel_scope.cancel()
+        if link.held:
+            self.send_bundles(link.id, link.take_held())
+
+    async def _release_held(self, link: Link) -> None:
+        await trio.sleep(ANOTHER_TIMEOUT_S)
+        if link.held:
+            self.send_bundles(link.id, link.take_held())
+
+    async def _end_when_idle(self, connection: Connection, node: Eid) -> None:
+        """End a further session once it carried nothing for a while (section 6.1); the last one of a link stays."""
+        transfers = -1
+        while True:
+            is_idle = transfers == connection.transfers and not connection.sent and not connection.pending_bytes
+            if is_idle and len(self._links[node].sessions) > 1:
+                text = f"another session is there, and this one carried nothing for {self._settings.session_idle_s} s"
+                connection.session.terminate(TermReason.IDLE_TIMEOUT, text, trio.current_time())
+                connection.wake()
+                return
+            transfers = connection.transfers
+            await trio.sleep(self._settings.session_idle_s)
 
     async def _wait_until_wanted(self, link: Link) -> None:
         """Return when the link has no session and this bearer may dial."""
@@ -276,105 +338,5 @@ class TcpBearer:
     async def _pump(self) -> None:
         """Dispatch what came up inside of a method that the node called."""
         while True:
-            self._dispatch_deferred()
+            self._sessions.dispatch_deferred()
             await self._changed.wait()
-
-    def _dispatch_deferred(self) -> None:
-        while self._deferred:
-            self._dispatch(self._deferred.popleft())
-
-    # What sessions say.
-
-    def _take_events(self, connection: Connection, events: Sequence[cl.Event]) -> None:
-        refused: dict[RefuseReason, list[BundleId]] = {}
-        for event in events:
-            match event:
-                case cl.TransfersReceived():
-                    self._take_received(connection, event.rows)
-                case cl.TransfersAcknowledged():
-                    self._take_acknowledged(connection, event.transfer_ids)
-                case cl.TransferRefused():
-                    refused.setdefault(event.reason, []).append(connection.sent.pop(event.transfer_id))
-                case cl.SessionEstablished():
-                    self._take_established(connection, event)
-                case cl.SessionEnded():
-                    self._take_refused(connection, refused)
-                    refused = {}
-                    self._take_ended(connection, event)
-                case _:
-                    assert_never(event)
-        self._take_refused(connection, refused)
-
-    def _take_received(self, connection: Connection, rows: Sequence[cl.TransferRow]) -> None:
-        link = self._established.get(connection)
-        if link is None:  # told "Busy" in the same breath
-            return
-        link.received_bundles += len(rows)
-        link.received_bytes += sum([len(row.data) for row in rows])
-        self._dispatch(BundlesReceived(link.id, [ReceivedRow((connection, row.transfer_id), row.data) for row in rows]))
-
-    def _take_acknowledged(self, connection: Connection, transfer_ids: Sequence[int]) -> None:
-        link = self._established[connection]
-        pop = connection.sent.pop
-        ids = [pop(transfer_id) for transfer_id in transfer_ids]
-        link.sent_bundles += len(ids)
-        self._dispatch(TransfersAcknowledged(link.id, ids))
-        self._announce(connection)
-
-    def _take_refused(self, connection: Connection, refused: dict[RefuseReason, list[BundleId]]) -> None:
-        for reason, ids in refused.items():
-            retriable = reason not in _FINAL_REFUSALS
-            text = f"refused by the neighbour: {reason.name.lower().replace('_', ' ')}"
-            is_completed = reason is RefuseReason.COMPLETED
-            outcome = RefusalReason(completed=is_completed, retriable=retriable, session_ended=False, text=text)
-            self._dispatch(TransfersFailed(self._established[connection].id, ids, outcome))
-
-    def _take_established(self, connection: Connection, event: cl.SessionEstablished) -> None:
-        assert event.peer is not None
-        link = self._links[event.peer]
-        connection.was_established = True
-        if len(link.sessions) >= SESSIONS_PER_LINK_MAX:
-            text = f"there are {SESSIONS_PER_LINK_MAX} sessions with it already"
-            connection.session.terminate(TermReason.BUSY, text, trio.current_time())
-            return
-        self._established[connection] = link
-        is_up = link.add(connection, trio.current_time())
-        fields: dict[str, Figure] = {"link": str(link.id), "address": connection.address, "role": connection.role.value}
-        self._report("session.established", fields | {"keepalive_s": event.keepalive_s})
-        if is_up:
-            self._dispatch(LinkUp(link.id))
-        self._announce(connection)
-
-    def _take_ended(self, connection: Connection, event: cl.SessionEnded) -> None:
-        link = self._established.get(connection)
-        reason = f"{event.reason.value}: {event.text}"
-        fields: dict[str, Figure] = {"bearer": self._settings.name, "address": connection.address, "reason": reason}
-        if link is None:
-            self._report("session.refused" if event.is_peer_fault else "session.failed", fields)
-            return
-        self._report("session.ended", fields | {"link": str(link.id), "is_peer_fault": event.is_peer_fault})
-        is_down = link.remove(connection, reason, trio.current_time())
-        if is_down:
-            self._dispatch(LinkWritable(link.id, 0))  # what fails now must not come back on this link
-        if connection.sent:
-            failed = list(connection.sent.values())
-            connection.sent.clear()
-            self._dispatch(TransfersFailed(link.id, failed, _make_failure(reason, session_ended=True)))
-        self._dispatch_deferred()
-        if is_down:
-            self._dispatch(LinkDown(link.id, reason))
-        else:
-            self._announce(link.sessions[0])
-        self._change()
-
-    def _announce(self, connection: Connection) -> None:
-        """Tell the node how much its link takes, when that has grown."""
-        link = self._established.get(connection)
-        credit_bytes = link.grant(trio.current_time()) if link else 0
-        if link and credit_bytes:
-            self._dispatch(LinkWritable(link.id, credit_bytes))
-
-
-def _make_failure(text: str, *, session_ended: bool) -> RefusalReason:
-    """The reason of transfers that nobody refused: they can be sent again."""
-    return RefusalReason(completed=False, retriable=True, session_ended=session_ended, text=text)

@@ -3,7 +3,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from meshd.base.limits import BUNDLE_SIZE_MAX_BYTES
 from meshd.bundle.eid import Eid
+from meshd.bundle.precedence import PRECEDENCE_DEFAULT
 from meshd.link.identity import LinkId
 from meshd.link.settings import BearerSettings, NeighbourSettings, Posture
 
@@ -22,6 +24,7 @@ class Link:
         "sent_bundles",
         "sent_bytes",
         "since",
+        "transfer_mtu_bytes",
     )
 
     def __init__(self, link: LinkId, bearer: BearerSettings, now: float, *, is_configured: bool) -> None:
@@ -35,6 +38,8 @@ class Link:
         self.sent_bytes = 0
         self.received_bundles = 0
         self.received_bytes = 0
+        self.transfer_mtu_bytes = BUNDLE_SIZE_MAX_BYTES
+        """The neighbour takes no larger bundle."""
 
 
 class LinkTable:
@@ -45,11 +50,13 @@ class LinkTable:
         self._links: dict[LinkId, Link] = {}
         self._by_neighbour: dict[Eid, list[Link]] = {}
         self._postures: dict[str, Posture] = {}
+        self._ceilings: dict[LinkId, int] = {}
         self.configure(neighbours, now)
 
     def configure(self, neighbours: Sequence[NeighbourSettings], now: float) -> None:
         """Take over a new list of static neighbours; links that are still up stay until they go down."""
         wanted = {LinkId(neighbour.bearer, neighbour.node) for neighbour in neighbours}
+        self._ceilings = {LinkId(each.bearer, each.node): each.precedence_max for each in neighbours}
         for link_id in sorted(wanted, key=str):
             if link_id in self._links:
                 self._links[link_id].is_configured = True
@@ -60,10 +67,11 @@ class LinkTable:
                 link.is_configured = False
                 self._drop_if_gone(link)
 
-    def mark_up(self, link_id: LinkId, now: float) -> Link:
-        """A session lives on this link."""
+    def mark_up(self, link_id: LinkId, now: float, transfer_mtu_bytes: int = BUNDLE_SIZE_MAX_BYTES) -> Link:
+        """A session lives on this link, whose other side takes bundles up to this size."""
         link = self._links.get(link_id) or self._add(link_id, now, is_configured=False)
         link.is_up, link.since, link.reason = True, now, ""
+        link.transfer_mtu_bytes = transfer_mtu_bytes
         return link
 
     def mark_down(self, link_id: LinkId, reason: str, now: float) -> None:
@@ -85,6 +93,15 @@ class LinkTable:
     def get(self, link_id: LinkId) -> Link | None:
         """One row."""
         return self._links.get(link_id)
+
+    def precedence_max(self, link_id: LinkId) -> int:
+        """What this neighbour may claim at most; a neighbour that is not configured any more may claim ROUTINE."""
+        return self._ceilings.get(link_id, PRECEDENCE_DEFAULT)
+
+    def transfer_mtu_bytes(self, link_id: LinkId) -> int:
+        """The largest bundle that this neighbour takes."""
+        link = self._links.get(link_id)
+        return BUNDLE_SIZE_MAX_BYTES if link is None else link.transfer_mtu_bytes
 
     def links(self) -> Iterable[Link]:
         """All rows."""
@@ -120,3 +137,20 @@ class LinkTable:
         rows.remove(link)
         if not rows:
             del self._by_neighbour[link.id.neighbour]
+
+
+class LinksForSize:
+    """A view of the links on which only those are usable that take bundles of a size. Implements `LinkView`."""
+
+    def __init__(self, links: LinkTable, size_bytes: int) -> None:
+        self._links = links
+        self._size_bytes = size_bytes
+
+    def usable_links(self, neighbour: Eid) -> Sequence[LinkId]:
+        """As the table's, without those that take less."""
+        limit = self._links.transfer_mtu_bytes
+        return [link for link in self._links.usable_links(neighbour) if limit(link) >= self._size_bytes]
+
+    def is_neighbour(self, node: Eid) -> bool:
+        """As the table's."""
+        return self._links.is_neighbour(node)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What SIGHUP does with a new configuration: what changes at once, and what waits for a restart.
 
-Changed at once: lifetimes, quotas, neighbours, routes, profiles. A restart is needed for what sockets, files and the
-gate are bound to: the node's identity and directory, the control socket, bearers.
+Changed at once: lifetimes, quotas, TLS files (for new sessions), neighbours, routes, profiles. A restart is needed for
+what sockets, files and the gate are bound to: the node's identity and directory, the sockets of applications, bearers.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ _NODE_FIELDS: Final = {
     "node.clock_trusted": "clock_trusted",
     "node.lifetime": "lifetime_ms",
     "node.lifetime_max": "lifetime_max_ms",
+    "node.status_reports": "status_reports",
     "store.quota": "quota_bytes",
     "store.bundles_max": "bundles_max",
     "store.known_max": "known_max",
@@ -28,6 +29,8 @@ _EMCON_FIELDS: Final = {
     "emcon.gate": "gate",
 }
 _CONTROL_FIELDS: Final = {"control.socket": "socket", "control.group": "group"}
+_AAP2_FIELDS: Final = {"aap2.socket": "socket", "aap2.group": "group"}
+_TLS_FIELDS: Final = {f"tls.{name}": name for name in ("certificate", "key", "ca", "crl")}
 _RELOADABLE: Final = frozenset(
     f"{table.name}.{key.name}" for table in schema.TABLES for key in table.keys if key.reloadable
 )
@@ -40,6 +43,8 @@ def compare(old: Configuration, new: Configuration) -> tuple[list[str], list[str
     for name in (
         *_differing(_NODE_FIELDS, old.node, new.node),
         *_differing(_CONTROL_FIELDS, old.control, new.control),
+        *_differing(_AAP2_FIELDS, old.aap2, new.aap2),
+        *_differing(_TLS_FIELDS, old.tls, new.tls),
         *_differing(_EMCON_FIELDS, old.emcon, new.emcon),
     ):
         (changed if name in _RELOADABLE else needs_restart).append(name)
@@ -49,6 +54,7 @@ def compare(old: Configuration, new: Configuration) -> tuple[list[str], list[str
     )
     changed += _differing_rows(_neighbours_by_name(old), _neighbours_by_name(new))
     changed += _differing_rows(_routes_by_name(old), _routes_by_name(new))
+    changed += _differing_rows(_groups_by_name(old), _groups_by_name(new))
     changed += _differing_rows(_profiles_by_name(old), _profiles_by_name(new))
     return changed, needs_restart
 
@@ -68,11 +74,13 @@ def merge(old: Configuration, new: Configuration) -> Configuration:
         if route.via in nodes and (usable or not route.bearers):
             routes.append(dataclasses.replace(route, bearers=usable))
     return Configuration(
-        node=_merge_fields(_NODE_FIELDS, old.node, new.node),
+        node=dataclasses.replace(_merge_fields(_NODE_FIELDS, old.node, new.node), groups=new.node.groups),
         control=old.control,
         bearers=old.bearers,
         neighbours=neighbours,
         routes=tuple(routes),
+        aap2=old.aap2,
+        tls=new.tls or old.tls,
         emcon=dataclasses.replace(
             _merge_fields(_EMCON_FIELDS, old.emcon, new.emcon),
             profiles={
@@ -92,7 +100,7 @@ def _merge_fields(fields: Mapping[str, str], old: Any, new: Any) -> Any:
 
 
 def _differing(fields: Mapping[str, str], old: Any, new: Any) -> list[str]:
-    return [name for name, field in fields.items() if getattr(old, field) != getattr(new, field)]
+    return [name for name, field in fields.items() if getattr(old, field, None) != getattr(new, field, None)]
 
 
 def _differing_rows(old: Mapping[str, Hashable], new: Mapping[str, Hashable]) -> list[str]:
@@ -110,6 +118,10 @@ def _routes_by_name(configuration: Configuration) -> dict[str, Hashable]:
     for route in configuration.routes:
         named.setdefault(f"route {'*' if route.destination is None else route.destination.uri}", []).append(route)
     return {name: tuple(routes) for name, routes in named.items()}
+
+
+def _groups_by_name(configuration: Configuration) -> dict[str, Hashable]:
+    return {f"group {group.endpoint.uri}": group for group in configuration.node.groups}
 
 
 def _profiles_by_name(configuration: Configuration) -> dict[str, Hashable]:

@@ -3,11 +3,12 @@
 
 from dataclasses import dataclass
 
-from meshd.control.settings import ControlSettings
+from meshd.control.settings import Aap2Settings, ControlSettings
 from meshd.emcon.settings import EmconSettings
 from meshd.link.settings import BearerSettings, NeighbourSettings
 from meshd.node.settings import NodeSettings
 from meshd.routing.settings import RouteSettings
+from meshd.security.settings import TlsSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +21,7 @@ class Configuration:
     neighbours: tuple[NeighbourSettings, ...]
     routes: tuple[RouteSettings, ...]
     emcon: EmconSettings
+    aap2: Aap2Settings | None = None
+    """None: applications of the AAP 2.0 kind are not served."""
+    tls: TlsSettings | None = None
+    """None: this node has no certificate, and no bearer uses TLS."""

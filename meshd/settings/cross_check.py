@@ -65,6 +65,11 @@ def check_routes(reader: DocumentReader, routes: list[Row], neighbours: list[Row
     _check_once(reader, routes, "via", _way)
 
 
+def check_groups(reader: DocumentReader, groups: list[Row]) -> None:
+    """Each endpoint once."""
+    _check_once(reader, groups, "endpoint", lambda row: row.values.get("endpoint"))
+
+
 def check_profiles(reader: DocumentReader, profiles: list[Row], bearers: list[Row]) -> None:
     """Postures of bearers that exist; no profile in the place of a built-in one."""
     names = _names(bearers)

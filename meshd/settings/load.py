@@ -7,16 +7,18 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
-from meshd.control.settings import ControlSettings
+from meshd.control.settings import Aap2Settings, ControlSettings
 from meshd.emcon.settings import EmconProfile, EmconSettings
 from meshd.link.settings import BearerKind, BearerSettings, NeighbourSettings, Posture
-from meshd.node.settings import NodeSettings
+from meshd.node.settings import GroupSettings, NodeSettings
 from meshd.routing.settings import RouteSettings
 from meshd.settings import cross_check, schema
 from meshd.settings.configuration import Configuration
+from meshd.settings.foreign_check import check_mtcp, check_sockets
 from meshd.settings.line_finder import find_lines
 from meshd.settings.problem import ConfigurationError, Problem
 from meshd.settings.reader import DocumentReader, Row
+from meshd.settings.tls_check import check_tls, make_tls
 
 FILE_SIZE_MAX_BYTES: Final = 1024 * 1024
 """A larger file is no configuration."""
@@ -58,24 +60,32 @@ def parse(text: str, file_name: str) -> Configuration:
     reader.check_tables()
     node, store = reader.read_table(schema.NODE), reader.read_table(schema.STORE)
     control, emcon = reader.read_table(schema.CONTROL), reader.read_table(schema.EMCON)
+    aap2, tls = reader.read_table(schema.AAP2), reader.read_table(schema.TLS)
     bearers, neighbours = reader.read_array(schema.BEARER), reader.read_array(schema.NEIGHBOUR)
+    groups = reader.read_array(schema.GROUP)
     routes, profiles = reader.read_array(schema.ROUTE), reader.read_family(schema.EMCON_PROFILE)
 
     own = node.values.get("id")
     cross_check.check_node(reader, node, store)
     cross_check.check_bearers(reader, bearers)
+    bearers = check_tls(reader, tls, bearers)
     cross_check.check_neighbours(reader, neighbours, bearers, own)
+    check_mtcp(reader, neighbours, bearers)
+    check_sockets(reader, control, aap2)
     cross_check.check_routes(reader, routes, neighbours, own)
+    cross_check.check_groups(reader, groups)
     cross_check.check_profiles(reader, profiles, bearers)
     if reader.problems:
         raise ConfigurationError(file_name, reader.problems)
     return Configuration(
-        node=_node(node, store),
+        node=_node(node, store, groups),
         control=ControlSettings(socket=control.values["socket"], group=control.values["group"]),
         bearers=tuple(_bearer(row) for row in bearers),
         neighbours=tuple(NeighbourSettings(**row.values) for row in neighbours),
         routes=tuple(RouteSettings(**row.values) for row in routes),
         emcon=_emcon(emcon, profiles),
+        aap2=_aap2(aap2, control),
+        tls=make_tls(tls),
     )
 
 
@@ -96,7 +106,7 @@ def _parse_toml_untrusted(text: str, file_name: str) -> dict[str, Any]:
         raise _whole_file(file_name, "its brackets are nested too deeply", "name a configuration file") from None
 
 
-def _node(node: Row, store: Row) -> NodeSettings:
+def _node(node: Row, store: Row, groups: list[Row]) -> NodeSettings:
     return NodeSettings(
         id=node.values["id"],
         state_dir=node.values["state_dir"],
@@ -106,6 +116,8 @@ def _node(node: Row, store: Row) -> NodeSettings:
         lifetime_ms=node.values["lifetime"],
         lifetime_max_ms=node.values["lifetime_max"],
         clock_trusted=node.values["clock_trusted"],
+        status_reports=node.values["status_reports"],
+        groups=tuple(GroupSettings(**row.values) for row in groups),
     )
 
 
@@ -122,7 +134,18 @@ def _bearer(row: Row) -> BearerSettings:
         rate_bps=values["rate"],
         mark=values["mark"],
         keepalive_s=values["keepalive"],
+        mtcp_listen=values["mtcp_listen"],
+        tls=values["tls"],
+        congestion=values["congestion"],
+        session_idle_s=values["session_idle"],
     )
+
+
+def _aap2(aap2: Row, control: Row) -> Aap2Settings | None:
+    """Its group is the control socket's unless it has one of its own."""
+    if aap2.values["socket"] is None:
+        return None
+    return Aap2Settings(socket=aap2.values["socket"], group=aap2.values["group"] or control.values["group"])
 
 
 def _emcon(emcon: Row, profiles: list[Row]) -> EmconSettings:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from meshd.base.limits import BUNDLE_SIZE_MAX_BYTES, LIFETIME_MAX_MS
-from meshd.link.settings import BearerKind, Posture
+from meshd.bundle.precedence import Precedence
+from meshd.link.settings import BearerKind, ConvergenceLayer, Posture, TlsPolicy
+from meshd.node.settings import ReportKind
 from meshd.settings import value
 
 REQUIRED: Final = object()
@@ -18,6 +20,7 @@ REQUIRED: Final = object()
 BEARERS_MAX: Final = 64
 NEIGHBOURS_MAX: Final = 1024
 ROUTES_MAX: Final = 4096
+GROUPS_MAX: Final = 256
 PROFILES_MAX: Final = 64
 
 DEFAULT_MARK: Final = 0x6D01
@@ -60,6 +63,12 @@ NODE: Final = Table(
         Key("clock_trusted", value.boolean, True),
         Key("lifetime", value.duration_ms(1000, LIFETIME_MAX_MS), "24 h", reloadable=True),
         Key("lifetime_max", value.duration_ms(1000, LIFETIME_MAX_MS), "30 d", reloadable=True),
+        Key(
+            "status_reports",
+            value.choices({kind.value: kind for kind in ReportKind}),
+            ["delivery"],
+            reloadable=True,
+        ),
     ),
 )
 STORE: Final = Table(
@@ -77,6 +86,22 @@ CONTROL: Final = Table(
         Key("group", value.name, None),
     ),
 )
+AAP2: Final = Table(
+    "aap2",
+    (
+        Key("socket", value.socket_path, None),
+        Key("group", value.name, None),
+    ),
+)
+TLS: Final = Table(
+    "tls",
+    (
+        Key("certificate", value.absolute_path, None, reloadable=True),
+        Key("key", value.absolute_path, None, reloadable=True),
+        Key("ca", value.absolute_path, None, reloadable=True),
+        Key("crl", value.absolute_path, None, reloadable=True),
+    ),
+)
 BEARER: Final = Table(
     "bearer",
     (
@@ -85,9 +110,13 @@ BEARER: Final = Table(
         Key("device", value.device, None),
         Key("radiating", value.boolean, None),
         Key("listen", value.listen_address, None),
+        Key("mtcp_listen", value.listen_address, None),
         Key("rate", value.rate_bps(1, 10**12)),
         Key("mark", value.whole_number(0, 0xFFFFFFFF), DEFAULT_MARK),
         Key("keepalive", value.duration_s(0, 65535), "15 s"),
+        Key("tls", value.choice({policy.value: policy for policy in TlsPolicy}), None),
+        Key("congestion", value.name, None),
+        Key("session_idle", value.duration_s(0, 86400), "10 s"),
     ),
     is_array=True,
     tables_max=BEARERS_MAX,
@@ -98,6 +127,13 @@ NEIGHBOUR: Final = Table(
         Key("node", value.node_id, reloadable=True),
         Key("bearer", value.name, reloadable=True),
         Key("address", value.dial_address, None, reloadable=True),
+        Key(
+            "precedence_max",
+            value.choice({each.name: each for each in Precedence}),
+            "OVERRIDE",
+            reloadable=True,
+        ),
+        Key("cl", value.choice({cl.value: cl for cl in ConvergenceLayer}), "tcpclv4", reloadable=True),
     ),
     is_array=True,
     tables_max=NEIGHBOURS_MAX,
@@ -111,6 +147,15 @@ ROUTE: Final = Table(
     ),
     is_array=True,
     tables_max=ROUTES_MAX,
+)
+GROUP: Final = Table(
+    "group",
+    (
+        Key("endpoint", value.group_endpoint, reloadable=True),
+        Key("members", value.node_ids, reloadable=True),
+    ),
+    is_array=True,
+    tables_max=GROUPS_MAX,
 )
 EMCON: Final = Table(
     "emcon",
@@ -128,4 +173,4 @@ EMCON_PROFILE: Final = Table(
     other_keys=value.choice(POSTURES),
 )
 
-TABLES: Final = (NODE, STORE, CONTROL, BEARER, NEIGHBOUR, ROUTE, EMCON, EMCON_PROFILE)
+TABLES: Final = (NODE, STORE, CONTROL, AAP2, TLS, BEARER, NEIGHBOUR, ROUTE, GROUP, EMCON, EMCON_PROFILE)

@@ -134,6 +134,37 @@ def choice(members: dict[str, Any]) -> Reader:
     return read
 
 
+def choices(members: dict[str, Any]) -> Reader:
+    """A list of a few words, each once, to the set of what they stand for."""
+    read_one = choice(members)
+
+    def read(value: Any) -> frozenset[Any]:
+        if not isinstance(value, list):
+            raise ValueProblem(f"{shown(value)} is not a list", f"write one such as {list(members)[:2]}")
+        return frozenset(read_one(element) for element in value)
+
+    return read
+
+
+def node_ids(value: Any) -> frozenset[Eid]:
+    """A list of node IDs, at least one."""
+    if not isinstance(value, list) or not value:
+        raise ValueProblem(f"{shown(value)} is no list of node IDs", "write one such as ['dtn://dpop1/']")
+    return frozenset(node_id(element) for element in value)
+
+
+def group_endpoint(value: Any) -> Eid:
+    """An endpoint with several members: its name begins with a tilde."""
+    text = _text(value, "dtn://convoy/~orders")
+    try:
+        endpoint = parse_eid(text)
+    except EidError as error:
+        raise ValueProblem(str(error), "a group is such as 'dtn://convoy/~orders'") from None
+    if endpoint.is_singleton:
+        raise ValueProblem(f"{shown(text)} is no group", "begin its name with a tilde, such as 'dtn://convoy/~orders'")
+    return endpoint
+
+
 def node_id(value: Any) -> Eid:
     """A node ID such as `dtn://dpop1/` or `ipn:1.0`."""
     text = _text(value, "dtn://dpop1/")

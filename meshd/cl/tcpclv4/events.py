@@ -22,6 +22,8 @@ class EndReason(enum.Enum):
     VERSION_MISMATCH = "version mismatch"
     CONTACT_FAILURE = "contact failure"
     """Contact header or SESS_INIT can't be accepted."""
+    TLS_FAILURE = "TLS failure"
+    """No TLS could be agreed on, the handshake failed, or the peer's certificate is not accepted."""
     UNWANTED_PEER = "unwanted peer"
     """The peer is not one of those welcome."""
     PROTOCOL_ERROR = "protocol error"

@@ -19,7 +19,7 @@ from meshd.cl.tcpclv4.extensions import EXTENSIONS_MAX_BYTES, check_session_exte
 
 MAGIC: Final = b"dtn!"
 CAN_TLS: Final = 0x01
-"""Contact header flag (section 4.2). Not offered yet: TLS goes between contact header and SESS_INIT."""
+"""Contact header flag (section 4.2)."""
 CONTACT_BYTES: Final = 6
 
 END: Final = 0x01
@@ -76,13 +76,23 @@ class RejectReason(enum.IntEnum):
 class SessionFault(RemoteProtocolError):
     """The peer did what ends a session. `term` is what it is told; None: the connection is just closed."""
 
-    def __init__(self, text: str, term: TermReason | None, reject: bytes = b"", *, is_unwanted: bool = False) -> None:
+    def __init__(
+        self,
+        text: str,
+        term: TermReason | None,
+        reject: bytes = b"",
+        *,
+        is_unwanted: bool = False,
+        is_insecure: bool = False,
+    ) -> None:
         super().__init__(text)
         self.term = term
         self.reject = reject
         """A packed MSG_REJECT that goes before, or nothing."""
         self.is_unwanted = is_unwanted
         """Nothing is wrong with the peer but who it is."""
+        self.is_insecure = is_insecure
+        """It has no TLS where it should, or is not who its certificate says."""
 
 
 SEGMENT_WHOLE: Final = struct.Struct("!BBQIQ")
@@ -97,6 +107,7 @@ _INIT: Final = struct.Struct("!BHQQH")
 _U32: Final = struct.Struct("!I")
 
 CONTACT_HEADER: Final = MAGIC + bytes((TCPCL_VERSION, 0))
+CONTACT_HEADER_TLS: Final = MAGIC + bytes((TCPCL_VERSION, CAN_TLS))
 KEEPALIVE: Final = bytes((MessageType.KEEPALIVE,))
 
 

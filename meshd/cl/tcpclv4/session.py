@@ -12,7 +12,7 @@
 A peer's mistake never raises: it ends this session with a `SessionEnded` that says why. What the owner still gets from
 `data_to_send` after that is to be written, then the connection is closed. The states are those of section 3.3; which
 messages a state takes is the table in `states.py`. The two directions of transfers are `incoming.py` and `outgoing.py`.
-TLS (section 4.4) comes later: it goes between the contact headers and SESS_INIT.
+In state SECURING the owner puts TLS between (section 4.4), then calls `secure` or `fail_securing`.
 """
 
 from collections import deque
@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from meshd.base.errors import LocalProtocolError
+from meshd.bundle.eid import Eid
 from meshd.cl.tcpclv4 import messages
 from meshd.cl.tcpclv4.deadlines import Deadlines
 from meshd.cl.tcpclv4.events import (
@@ -32,18 +33,11 @@ from meshd.cl.tcpclv4.events import (
     TransfersReceived,
 )
 from meshd.cl.tcpclv4.incoming import Incoming
-from meshd.cl.tcpclv4.messages import (
-    MessageType,
-    RefuseReason,
-    RejectReason,
-    SessionFault,
-    SessionInit,
-    TermReason,
-)
-from meshd.cl.tcpclv4.negotiation import agree, make_offer
+from meshd.cl.tcpclv4.messages import MessageType, RefuseReason, RejectReason, SessionFault, SessionInit, TermReason
+from meshd.cl.tcpclv4.negotiation import agree, agree_on_tls, make_contact_header, pack_offer
 from meshd.cl.tcpclv4.outgoing import Outgoing
 from meshd.cl.tcpclv4.settings import Role, SessionSettings
-from meshd.cl.tcpclv4.states import END_OF_TERM, TAKES, TERM_NAMES, State, make_untimely, name_end
+from meshd.cl.tcpclv4.states import TAKES, State, describe_term, make_untimely, may_speak, name_end, pack_complaint
 
 OUTPUT_BATCH_BYTES: Final = 512 * 1024
 """About so much is produced by one `data_to_send`; a single large segment may exceed it."""
@@ -67,11 +61,12 @@ class Session:
         self._rejects = 0
         self._deadlines = Deadlines(now + settings.handshake_timeout_s)
         self._has_received_term = False
+        self._proven: frozenset[Eid] | None = None
         self._end_text = ""
         self._end_reason = EndReason.TERMINATED
         self.state = State.CONTACT
         if role is Role.ACTIVE:
-            self._answers.append(messages.CONTACT_HEADER)
+            self._answers.append(make_contact_header(settings))
 
     # What the owner asks.
 
@@ -82,8 +77,13 @@ class Session:
 
     @property
     def can_receive(self) -> bool:
-        """False while so much waits to be answered or written that the owner should read no more."""
-        return len(self._answers) < ANSWERS_MAX and not self._incoming.is_full
+        """False while so much waits to be answered or written that the owner should read no more, and before TLS."""
+        return len(self._answers) < ANSWERS_MAX and not self._incoming.is_full and self.state is not State.SECURING
+
+    @property
+    def receive_max_bytes(self) -> int | None:
+        """Read at most so much: what follows the contact header may belong to TLS. None: any amount."""
+        return messages.CONTACT_BYTES - len(self._tail) if self.state is State.CONTACT else None
 
     @property
     def pending_bytes(self) -> int:
@@ -143,7 +143,7 @@ class Session:
         if self.state is State.CONTACT:
             if not messages.pull_contact_header_untrusted(data):
                 return 0
-            pos = self._take_contact()
+            pos = self._take_contact(data)
         while pos < end and self.state is not State.ENDED:
             if incoming.remaining_bytes:
                 pos = incoming.take_payload(data, pos)
@@ -189,23 +189,42 @@ class Session:
 
     # Contact and negotiation.
 
-    def _take_contact(self) -> int:
-        """Section 4.3: versions agree. The passive side answers, the active one goes on to SESS_INIT."""
+    def _take_contact(self, data: bytes) -> int:
+        """Section 4.3: the passive side answers, the active one goes on, or TLS comes next. Errors: SessionFault."""
         self.state = State.NEGOTIATION
         if self._role is Role.PASSIVE:
-            self._answers.append(messages.CONTACT_HEADER)
+            self._answers.append(make_contact_header(self._settings))
+        if not agree_on_tls(self._settings, data[messages.CONTACT_BYTES - 1]):
+            self._begin_negotiation()
+        elif len(data) > messages.CONTACT_BYTES:
+            raise SessionFault("the peer sent more than its contact header before TLS", None, is_insecure=True)
         else:
-            self._answers.append(self._pack_offer())
+            self.state = State.SECURING
         return messages.CONTACT_BYTES
 
-    def _pack_offer(self) -> bytes:
-        return messages.pack_session_init(make_offer(self._settings))
+    def _begin_negotiation(self) -> None:
+        self.state = State.NEGOTIATION
+        if self._role is Role.ACTIVE:
+            self._answers.append(pack_offer(self._settings))
+
+    def secure(self, proven: frozenset[Eid]) -> None:
+        """TLS stands, and the peer's certificate, which is good, names these nodes."""
+        if self.state is not State.SECURING:
+            raise LocalProtocolError(f"no TLS is awaited in state {self.state.value}")
+        self._proven = proven
+        self._begin_negotiation()
+
+    def fail_securing(self, text: str, *, is_tellable: bool) -> None:
+        """The handshake failed, or, with the connection as good as TLS made it, the certificate is not accepted."""
+        if is_tellable and self.state is State.SECURING:
+            self._answers.append(messages.pack_session_term(TermReason.CONTACT_FAILURE, is_reply=False))
+        self._end(EndReason.TLS_FAILURE, text, is_peer_fault=True)
 
     def _take_session_init(self, offer: SessionInit, now: float) -> None:
         """Section 4.7: agree on the session's parameters. Errors: SessionFault."""
-        agreement = agree(self._settings, offer)
+        agreement = agree(self._settings, offer, self._proven)
         if self._role is Role.PASSIVE:
-            self._answers.append(self._pack_offer())
+            self._answers.append(pack_offer(self._settings))
         self.state = State.ESTABLISHED
         self._deadlines.establish(agreement.keepalive_s, now)
         self._outgoing.open(agreement.segment_bytes, agreement.transfer_mtu_bytes)
@@ -318,7 +337,7 @@ class Session:
         """Ask for a clean end (section 6.1): transfers under way are finished, queued ones never begin."""
         if self.state in (State.ENDING, State.ENDED):
             return
-        self._end_reason = END_OF_TERM.get(reason, EndReason.TERMINATED)
+        self._end_reason, _ = describe_term(reason)
         if self.state is not State.ESTABLISHED:
             self._end_now(self._end_reason, reason, text)
             return
@@ -335,13 +354,12 @@ class Session:
 
     def _take_term(self, reason: int, now: float) -> None:
         """SESS_TERM has come: answer the first one, finish, end (section 6.1)."""
-        text = f"the peer ended the session: {TERM_NAMES.get(reason, 'unknown')}"
+        end_reason, name = describe_term(reason)
+        text = f"the peer ended the session: {name}"
         self._has_received_term = True
         if self.state is State.NEGOTIATION:
-            known = TermReason(reason) if reason in TERM_NAMES else TermReason.UNKNOWN
-            self._end_reason = END_OF_TERM.get(known, EndReason.TERMINATED)
             self._answers.append(messages.pack_session_term(reason, is_reply=True))
-            self._end(self._end_reason, text, is_peer_fault=False)
+            self._end(end_reason, text, is_peer_fault=False)
         elif self.state is State.ESTABLISHED:
             self._enter_ending(messages.pack_session_term(reason, is_reply=True), text, now)
 
@@ -364,18 +382,12 @@ class Session:
     def _end_by_fault(self, fault: SessionFault) -> None:
         """Tell the peer what it did, as far as the protocol allows, and end."""
         self._tail = b""
-        if fault.term is TermReason.VERSION_MISMATCH and self._role is Role.PASSIVE:
-            self._answers.append(messages.CONTACT_HEADER)  # section 4.3: before the SESS_TERM
-        if fault.reject:
-            self._answers.append(fault.reject)
-        is_silent_close = self.state is State.CONTACT and self._role is Role.ACTIVE
-        if fault.term is not None and not is_silent_close:
-            self._answers.append(messages.pack_session_term(fault.term, is_reply=False))
+        self._answers += pack_complaint(fault, self.state, self._role, make_contact_header(self._settings))
         self._end(name_end(fault), str(fault), is_peer_fault=True)
 
     def _end_now(self, reason: EndReason, term: TermReason, text: str) -> None:
         """End without waiting for anything (section 6.1, unclean termination)."""
-        if self.state is not State.CONTACT or self._role is Role.ACTIVE:  # no SESS_TERM before our contact header
+        if may_speak(self.state, self._role):
             self._answers.append(messages.pack_session_term(term, is_reply=False))
         self._end(reason, text, is_peer_fault=False)
 

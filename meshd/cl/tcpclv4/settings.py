@@ -7,6 +7,7 @@ from typing import Final
 
 from meshd.base.limits import BUNDLE_SIZE_MAX_BYTES
 from meshd.bundle.eid import Eid
+from meshd.link.settings import TlsPolicy
 
 SEGMENT_DEFAULT_BYTES: Final = 1024 * 1024 + 64 * 1024
 """Largest segment sent by default: a part of a message with its headers (1 MiB and a little) still fits one segment."""
@@ -41,5 +42,6 @@ class SessionSettings:
     """Largest transfer that we take: it is held in memory while it arrives."""
     segment_bytes: int = SEGMENT_DEFAULT_BYTES
     """Largest segment that we send; on a slow bearer small enough that nothing else waits long behind it."""
+    tls: TlsPolicy = TlsPolicy.NEVER
     handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S
     ending_timeout_s: float = ENDING_TIMEOUT_S

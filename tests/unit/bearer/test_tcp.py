@@ -10,7 +10,8 @@ import trio
 from meshd.base.errors import LocalProtocolError
 from meshd.bearer import sockets
 from meshd.bearer.link import WINDOW_MAX_BYTES
-from meshd.bearer.tcp import PENDING_MAX, SESSIONS_PER_LINK_MAX, TcpBearer
+from meshd.bearer.sessions import SESSIONS_PER_LINK_MAX
+from meshd.bearer.tcp import PENDING_MAX, TcpBearer
 from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId
 from meshd.cl.tcpclv4 import events as cl

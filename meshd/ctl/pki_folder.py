@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a mission's authority: what lies where, and the work on it. Imported only by `meshctl pki`, lazily.
+
+    FOLDER/ca.pem ca.key crl.pem      the authority; the folder itself is what must be guarded
+    FOLDER/link.key                   the mission's link keys
+    FOLDER/issued/SERIAL.pem          every certificate ever issued, so that it can be revoked
+    FOLDER/nodes/NAME/                what one node gets: its certificate and keys, and copies of ca, crl and link.key
+
+Public files are written with mode 0600 as well: the node's folder is copied as it is.
+"""
+
+import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from meshd.base.errors import SettingsError
+from meshd.bundle.eid import Eid
+from meshd.security.identity import NodeCertificate, read_certificate_untrusted
+from meshd.security.keys import KeyKind, make_private_key, private_key_from_pem, private_key_to_pem, public_key_to_pem
+from meshd.security.link_keys import LINK_KEY_BYTES, LINK_KEY_FILE_MAX_BYTES, pack_link_keys, parse_link_keys_untrusted
+from meshd.security.pki import Authority, Revocation, issue_certificate, make_authority, make_crl, to_pem
+from meshd.settings.private_file import read_private, write_private
+
+PEM_FILE_MAX_BYTES: Final = 16 * 1024 * 1024
+"""A revocation list with some hundred thousand entries."""
+DIRECTORY_MODE: Final = 0o700
+_SERIAL_BITS: Final = 159
+
+Row = dict[str, Any]
+
+
+class PkiFolder:
+    """One mission's authority on the disk. `now` is the time of the work."""
+
+    def __init__(self, path: Path, now: datetime) -> None:
+        self._path = path
+        self._now = now.replace(microsecond=0)
+
+    def init(self, name: str, kind: str, lifetime: timedelta, crl_lifetime: timedelta, *, force: bool) -> Row:
+        """Make authority, empty revocation list and link keys. Errors: SettingsError."""
+        if not force and any((self._path / file).exists() for file in ("ca.pem", "ca.key", "link.key")):
+            raise SettingsError(
+                f"{self._path} holds an authority already: use --force to replace it, or another folder"
+            )
+        _make_directory(self._path)
+        _make_directory(self._path / "issued")
+        _make_directory(self._path / "nodes")
+        authority = make_authority(name, make_private_key(KeyKind(kind)), _make_serial(), self._now, lifetime)
+        self._write("ca.key", private_key_to_pem(authority.key), force=force)
+        self._write("ca.pem", to_pem(authority.certificate), force=force)
+        self._write("crl.pem", to_pem(make_crl(authority, (), 1, self._now, crl_lifetime)), force=force)
+        self._write("link.key", pack_link_keys({1: secrets.token_bytes(LINK_KEY_BYTES)}), force=force)
+        return {"folder": str(self._path), "name": name} | _describe_times(authority.certificate)
+
+    def issue(self, node: Eid, kind: str, lifetime: timedelta, *, force: bool) -> Row:
+        """Make a node's folder. Errors: SettingsError."""
+        authority = self._read_authority()
+        end = authority.certificate.not_valid_after_utc
+        if end <= self._now:
+            raise SettingsError(f"the authority in {self._path} has expired on {end.isoformat()}: make another one")
+        folder = self._path / "nodes" / name_of(node)
+        if not force and (folder / "node.key").exists():
+            raise SettingsError(f"{folder} is there already: use --force to give {node.uri} new keys and certificate")
+        _make_directory(folder)
+        key, signing_key = make_private_key(KeyKind(kind)), make_private_key(KeyKind.ED25519)
+        certificate = issue_certificate(authority, node, key.public_key(), _make_serial(), self._now, lifetime)
+        self._write(f"issued/{certificate.serial_number:x}.pem", to_pem(certificate), force=False)
+        files = {
+            "node.key": private_key_to_pem(key),
+            "node.pem": to_pem(certificate),
+            "signing.key": private_key_to_pem(signing_key),
+            "signing.pub": public_key_to_pem(signing_key.public_key()),
+            "ca.pem": to_pem(authority.certificate),
+            "crl.pem": self._read("crl.pem"),
+            "link.key": self._read_link_keys(),
+        }
+        for file, data in files.items():
+            write_private(folder / file, data, overwrite=force)
+        return {"node": node.uri, "folder": str(folder)} | _describe_times(certificate)
+
+    def revoke(self, whom: str, crl_lifetime: timedelta) -> list[Row]:
+        """Revoke a serial, or all that a node ID has; renew the list, in the nodes' folders too. Errors: SettingsError.
+
+        Whoever is revoked already stays it; `whom` empty only renews the list.
+        """
+        authority = self._read_authority()
+        old = self._read_list()
+        revoked = {each.serial_number: each.revocation_date_utc for each in old}
+        chosen = [row for row in self._rows() if whom and whom in (row["serial"], *row["nodes"])]
+        if whom and not chosen:
+            raise SettingsError(f"{self._path} has issued nothing to {whom}: `meshctl pki show` lists what there is")
+        for row in chosen:
+            revoked.setdefault(int(row["serial"], 16), self._now)
+        number = old.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number + 1
+        rows = [Revocation(serial, since) for serial, since in revoked.items()]
+        pem = to_pem(make_crl(authority, rows, number, self._now, crl_lifetime))
+        self._write("crl.pem", pem, force=True)
+        for folder in sorted((self._path / "nodes").iterdir()):
+            write_private(folder / "crl.pem", pem, overwrite=True)
+        return [row for row in self._rows() if row["serial"] in {each["serial"] for each in chosen}]
+
+    def show(self) -> Row:
+        """The authority and everything that it has issued. Errors: SettingsError."""
+        certificate = self._read_certificate("ca.pem")
+        crl = self._read_list()
+        next_update = crl.next_update_utc
+        return {
+            "folder": str(self._path),
+            "name": certificate.subject.rfc4514_string().removeprefix("CN="),
+            **_describe_times(certificate),
+            "sha256": certificate.fingerprint(hashes.SHA256()).hex(),
+            "crl_next_update": None if next_update is None else next_update.isoformat(),
+            "link_key_epochs": sorted(parse_link_keys_untrusted(self._read_link_keys(), str(self._path / "link.key"))),
+            "certificates": list(self._rows()),
+        }
+
+    def _rows(self) -> Iterator[Row]:
+        crl = self._read_list()
+        for path in sorted((self._path / "issued").glob("*.pem")):
+            certificate = self._read_certificate(f"issued/{path.name}")
+            said = read_certificate_untrusted(certificate.public_bytes(Encoding.DER))
+            is_revoked = crl.get_revoked_certificate_by_serial_number(said.serial) is not None
+            yield {
+                "serial": f"{said.serial:x}",
+                "nodes": sorted(node.uri for node in said.nodes),
+                "state": self._state_of(said, is_revoked=is_revoked),
+                "not_after": said.not_after.isoformat(),
+            }
+
+    def _state_of(self, certificate: NodeCertificate, *, is_revoked: bool) -> str:
+        if is_revoked:
+            return "revoked"
+        return "expired" if certificate.not_after < self._now else "good"
+
+    def _read_authority(self) -> Authority:
+        key = private_key_from_pem(self._read("ca.key"), str(self._path / "ca.key"))
+        return Authority(self._read_certificate("ca.pem"), key)
+
+    def _read_certificate(self, file: str) -> x509.Certificate:
+        try:
+            return x509.load_pem_x509_certificate(self._read(file))
+        except ValueError as error:
+            raise SettingsError(f"{self._path / file} has no readable certificate") from error
+
+    def _read_list(self) -> x509.CertificateRevocationList:
+        try:
+            return x509.load_pem_x509_crl(self._read("crl.pem"))
+        except ValueError as error:
+            raise SettingsError(f"{self._path / 'crl.pem'} has no readable revocation list") from error
+
+    def _read_link_keys(self) -> bytes:
+        return read_private(self._path / "link.key", LINK_KEY_FILE_MAX_BYTES)
+
+    def _read(self, file: str) -> bytes:
+        return read_private(self._path / file, PEM_FILE_MAX_BYTES)
+
+    def _write(self, file: str, data: bytes, *, force: bool) -> None:
+        write_private(self._path / file, data, overwrite=force)
+
+
+def name_of(node: Eid) -> str:
+    """The folder of a node: `dpop1` for dtn://dpop1/, `ipn-1.0` for ipn:1.0."""
+    text = node.uri.removeprefix("dtn://").rstrip("/").replace(":", "-")
+    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text).lstrip(".") or "_"
+
+
+def utc_now() -> datetime:
+    """The host's clock."""
+    return datetime.now(UTC)
+
+
+def _make_serial() -> int:
+    """Positive, not to be guessed, at most 20 bytes (RFC 5280 section 4.1.2.2)."""
+    return secrets.randbits(_SERIAL_BITS) | 1
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"{path} can't be made: {error.strerror}") from error
+
+
+def _describe_times(certificate: x509.Certificate) -> Row:
+    return {
+        "serial": f"{certificate.serial_number:x}",
+        "not_before": certificate.not_valid_before_utc.isoformat(),
+        "not_after": certificate.not_valid_after_utc.isoformat(),
+    }

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the node's own identity and of whom it trusts: the `[tls]` table."""
+
+from dataclasses import dataclass
+from pathlib import PurePath
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """The files that TLS needs, all PEM; `meshctl pki issue` makes them."""
+
+    certificate: PurePath
+    """Of this node, with whatever else the peer needs below its trust anchor."""
+    key: PurePath
+    """The certificate's private key: mode 0600 or stricter."""
+    ca: PurePath
+    """Certificates of the authorities whose nodes are trusted."""
+    crl: PurePath | None
+    """What they have revoked; None: nothing is known to be revoked."""
