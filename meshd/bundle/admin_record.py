@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Administrative records (RFC 9171 section 6.1): status reports, which tell what became of a bundle.
+"""Administrative records (RFC 9171 section 6.1, registry of RFC 9713): status reports tell what became of a bundle.
 
-Delivery reports are how "delivered" comes to mean it. Whether one is sent or believed is the agent's decision.
+Records of other types are told apart by their number and not looked into. Delivery reports are how "delivered" comes to
+mean it. Whether one is sent or believed is the agent's decision.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,17 @@ from meshd.bundle.record import BundleId
 RECORD_TYPE_STATUS_REPORT: Final = 1
 ADMIN_RECORD_MAX_BYTES: Final = 4096
 """A longer administrative record is refused."""
+
+RECORD_TYPE_MAX: Final = 65535
+_RECORD_TYPES: Final = (
+    (0, 0, "reserved"),
+    (1, 1, "status report"),
+    (2, 2, "custody signal of version 6"),
+    (4, 4, "aggregate custody signal of version 6"),
+    (64384, 64511, "experimental use"),
+    (64512, 65535, "private use"),
+)
+"""The registry of RFC 9713 section 4.1: first and last number, and what they are for."""
 
 _ASSERTIONS: Final = 4
 
@@ -48,6 +60,21 @@ def reason_name(reason: int) -> str:
         return ReportReason(reason).name.lower().replace("_", " ")
     except ValueError:
         return f"reason {reason}"
+
+
+def record_type_name(record_type: int) -> str:
+    """What the registry says of an administrative record type: `private use (64512)`."""
+    for first, last, name in _RECORD_TYPES:
+        if first <= record_type <= last:
+            return f"{name} ({record_type})"
+    return f"unassigned ({record_type})" if record_type <= RECORD_TYPE_MAX else f"out of range ({record_type})"
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownRecord:
+    """A well-formed administrative record of a type that is not known here: to be ignored."""
+
+    type: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +130,11 @@ def _encode_assertion(assertion: Assertion) -> bytes:
     return b"\x81" + cbor.encode_bool(assertion.is_asserted)
 
 
-def decode_admin_record_untrusted(payload: bytes) -> StatusReport:
+def decode_admin_record_untrusted(payload: bytes) -> StatusReport | UnknownRecord:
     """Decode the payload of a bundle whose flags say IS_ADMIN_RECORD.
 
     Errors:
-        BundleError: `admin-record` when it is malformed, or of a type other than a status report.
+        BundleError: `admin-record` when it is malformed.
     """
     if len(payload) > ADMIN_RECORD_MAX_BYTES:
         raise BundleError(
@@ -122,15 +149,17 @@ def decode_admin_record_untrusted(payload: bytes) -> StatusReport:
     return report
 
 
-def _read_record(data: bytes) -> tuple[StatusReport, int]:
+def _read_record(data: bytes) -> tuple[StatusReport | UnknownRecord, int]:
     length, pos = cbor.read_array_header(data, 0)
     record_type, pos = cbor.read_uint(data, pos)
     if length not in (2, cbor.INDEFINITE):
         raise BundleError("admin-record", f"it has {length} items instead of 2")
-    if record_type != RECORD_TYPE_STATUS_REPORT:
-        raise BundleError("admin-record", f"its type is {record_type}; only 1, a status report, is known")
-    report, pos = _read_status_report(data, pos)
-    return report, cbor.read_array_end(data, pos, length)
+    record: StatusReport | UnknownRecord
+    if record_type == RECORD_TYPE_STATUS_REPORT:
+        record, pos = _read_status_report(data, pos)
+    else:
+        record, pos = UnknownRecord(record_type), cbor.skip_item(data, pos)
+    return record, cbor.read_array_end(data, pos, length)
 
 
 def _read_status_report(data: bytes, pos: int) -> tuple[StatusReport, int]:
@@ -167,7 +196,7 @@ def _read_assertion(data: bytes, pos: int) -> tuple[Assertion, int]:
     if length != 2:
         raise BundleError("admin-record", f"a bundle status item has 1 or 2 items, not {length}")
     time_ms, pos = cbor.read_uint(data, pos)
-    return Assertion(is_asserted, time_ms), pos
+    return Assertion(is_asserted, time_ms if is_asserted else None), pos
 
 
 def _read_subject(data: bytes, pos: int, length: int) -> tuple[BundleId, int]:

@@ -63,7 +63,7 @@ class CrcType(IntEnum):
 PAYLOAD_NUMBER: Final = 1
 """Block number of every payload block."""
 BLOCKS_MAX: Final = 32
-"""Canonical blocks of a bundle above this are refused."""
+"""Canonical blocks of a bundle above this are refused; a previous node block, which a forwarder adds, not counted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,14 @@ Lenient: shows whatever can be read and lists what is wrong. The reading is that
 
 from typing import Any, Final
 
-from meshd.bundle.admin_record import Assertion, StatusReport, decode_admin_record_untrusted, reason_name
+from meshd.bundle.admin_record import (
+    Assertion,
+    StatusReport,
+    UnknownRecord,
+    decode_admin_record_untrusted,
+    reason_name,
+    record_type_name,
+)
 from meshd.bundle.blocks import BLOCKS_MAX, BlockFlag, BlockType, BundleFlag
 from meshd.bundle.canonical import BlockExtent, check_block_crc, read_block
 from meshd.bundle.eid import Eid
@@ -53,7 +60,7 @@ def dump_untrusted(data: bytes) -> Dump:
     try:
         head, pos = read_primary_head(data)
         dump["primary"], pos = _primary(data, head, pos, errors)
-        for _ in range(BLOCKS_MAX):
+        for _ in range(BLOCKS_MAX + 1):
             block = read_block(data, pos)
             dump["blocks"].append(_block(data, block, head, errors))
             pos = block.end
@@ -127,7 +134,10 @@ def _content(data: bytes, block: BlockExtent, head: PrimaryHead) -> Dump:
     if block.type == BlockType.PAYLOAD:
         if head.flags & _RECORD_FLAGS != BundleFlag.IS_ADMIN_RECORD:
             return {}
-        return {"status_report": _report(decode_admin_record_untrusted(data[block.data_offset : block.data_end]))}
+        record = decode_admin_record_untrusted(data[block.data_offset : block.data_end])
+        if isinstance(record, UnknownRecord):
+            return {"admin_record": record_type_name(record.type)}
+        return {"status_report": _report(record)}
     value = read_value(data, block)
     match value:
         case Eid():

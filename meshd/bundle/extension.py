@@ -160,7 +160,8 @@ def read_extensions(data: bytes, start: int) -> tuple[Extensions, set[int], int]
     numbers = {0, PAYLOAD_NUMBER}
     unknown_flags = 0
     pos = start
-    for _ in range(BLOCKS_MAX):
+    # What was within the limit stays so when the first forwarder adds a previous node block.
+    while len(numbers) - 2 < BLOCKS_MAX + (_PREVIOUS_NODE in values):
         if data[pos + 1 : pos + 2] == b"\x01":
             return _extensions(values, unknown_flags), numbers, pos
         if data[pos : pos + 1] == b"\xff":

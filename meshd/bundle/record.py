@@ -126,3 +126,7 @@ class BundleRecord(msgspec.Struct, frozen=True, gc=False):
     held: bool
     """Part of a message whose submission is not finished yet: a crash before its release forgets it."""
     payload: PayloadRef
+    report_to: Eid | None = None
+    """Who gets status reports about it; None where its flags ask for none."""
+    total_adu_bytes: int = 0
+    """Of the ADU of which a fragment carries an extent; 0 when it is not a fragment."""

@@ -11,13 +11,23 @@ from typing import Protocol, assert_never
 
 from meshd.base.errors import StoreError
 from meshd.bundle.eid import Eid
+from meshd.bundle.errors import BundleError
 from meshd.bundle.forward import forwarded_copy
+from meshd.bundle.fragment import fragment, reassemble
 from meshd.bundle.record import BundleId, PayloadRef
 from meshd.bundle.scan import scan_untrusted
 from meshd.link.identity import LinkId
 from meshd.node import commands as cmd
 from meshd.node.agent import Agent
-from meshd.node.events import BundlesStored, DataUnreadable, Event, StoredRow, StoringFailed
+from meshd.node.events import (
+    BundleFragmented,
+    BundleReassembled,
+    BundlesStored,
+    DataUnreadable,
+    Event,
+    StoredRow,
+    StoringFailed,
+)
 
 OutgoingRow = tuple[BundleId, Sequence[bytes | memoryview]]
 Fields = Mapping[str, str | int | float | bool | None]
@@ -44,6 +54,9 @@ class BearerPort(Protocol):
 
     def send_bundles(self, link: LinkId, rows: Sequence[OutgoingRow]) -> None:
         """Transmit these, in order; each comes back as acknowledged or failed."""
+
+    def send_urgent(self, link: LinkId, rows: Sequence[OutgoingRow]) -> None:
+        """The same for what must not wait long behind a transfer that is under way."""
 
 
 class ApplicationPort(Protocol):
@@ -129,6 +142,10 @@ class Engine:
                 self._set_timer(at)
             case cmd.RefuseTransfer(link, transfer, retriable, completed, text):
                 self._bearers[link.bearer].refuse_transfer(link, transfer, retriable, completed, text)
+            case cmd.FragmentBundle(bundle, payload, size_max_bytes):
+                self._fragment(bundle, payload, size_max_bytes)
+            case cmd.ReassembleBundle(bundle, fragments, payloads):
+                self._reassemble(bundle, fragments, payloads)
             case cmd.DeliverMessage():
                 self._applications.deliver(command)
             case cmd.PartAccepted(submission):
@@ -139,6 +156,29 @@ class Engine:
                 self._applications.submission_refused(submission, code, text)
             case _:
                 assert_never(command)
+
+    def _fragment(self, bundle: BundleId, payload: PayloadRef, size_max_bytes: int) -> None:
+        try:
+            data = payload.inline or self._store.read(payload)
+            self.dispatch(BundleFragmented(bundle, fragment(data, scan_untrusted(data), size_max_bytes)))
+        except StoreError as error:
+            self.dispatch(DataUnreadable([bundle], str(error)))
+        except BundleError as error:
+            self.dispatch(BundleFragmented(bundle, (), str(error)))
+
+    def _reassemble(self, bundle: BundleId, fragments: Sequence[BundleId], payloads: Sequence[PayloadRef]) -> None:
+        pieces: list[bytes] = []
+        for piece, payload in zip(fragments, payloads, strict=True):
+            try:
+                pieces.append(self._store.read(payload))
+            except StoreError as error:
+                self.dispatch(DataUnreadable([piece], str(error)))
+                self.dispatch(BundleReassembled(bundle, None))
+                return
+        try:
+            self.dispatch(BundleReassembled(bundle, reassemble(pieces)))
+        except BundleError as error:
+            self.dispatch(BundleReassembled(bundle, None, str(error)))
 
     def _send(self, command: cmd.SendBundles) -> None:
         """Patch each bundle's extension blocks as it leaves (RFC 9171 section 5.4 step 5) and hand it over."""
@@ -158,6 +198,7 @@ class Engine:
             chunks = forwarded_copy(data, header, own_node=self._own_node, residence_ms=residence_ms, is_own=row.is_own)
             rows.append((row.id, chunks))
         if rows:
-            self._bearers[command.link.bearer].send_bundles(command.link, rows)
+            bearer = self._bearers[command.link.bearer]
+            (bearer.send_urgent if command.is_urgent else bearer.send_bundles)(command.link, rows)
         if unreadable:
             self.dispatch(DataUnreadable(unreadable, reason))

@@ -284,6 +284,13 @@ def _explain_entry(entry: Entry) -> str:
             return f"in the out-queue of {entry.link}, to go when the link has room"
         case BundleState.IN_FLIGHT:
             return f"handed to {entry.link}, not acknowledged by the neighbour yet"
+        case BundleState.FRAGMENTING:
+            return "being cut into fragments that the next link can take"
+        case BundleState.REPLICATING:
+            left = entry.copies.left if entry.copies is not None else ()
+            return f"to be brought to {', '.join(sorted(node.uri for node in left))} {entry.reason}".rstrip()
+        case BundleState.REASSEMBLING:
+            return "a fragment at its destination; waits for the other fragments of its bundle"
         case BundleState.FOR_DELIVERY:
             return f"at its destination; waits for an application to receive and confirm {entry.record.destination.uri}"
 

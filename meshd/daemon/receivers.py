@@ -5,7 +5,7 @@ A receiver has one message at a time. It reads it piece by piece out of the stor
 only when it is confirmed; a receiver that goes away before gets it again, or the next one does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import trio
@@ -56,11 +56,14 @@ class Receivers:
         read: Callable[[PayloadRef], bytes],
         is_here: Callable[[BundleId], bool],
         own_node: Eid,
+        groups: Callable[[], Collection[Eid]] = frozenset,
     ) -> None:
+        """`groups` gives the endpoints of the groups that this node is a member of."""
         self._dispatch = dispatch
         self._read = read
         self._is_here = is_here
         self._own_node = own_node
+        self._groups = groups
         self._receivers: dict[int, Receiver] = {}
         self._numbers = 0
 
@@ -68,7 +71,7 @@ class Receivers:
         """`recv.open`."""
         if len(self._receivers) >= RECEIVERS_MAX:
             raise ControlError("failed", f"{RECEIVERS_MAX} receivers are open already; close one")
-        endpoint = local_endpoint(self._own_node, params["endpoint"])
+        endpoint = self._endpoint(params["endpoint"])
         self._numbers += 1
         receiver = self._receivers[self._numbers] = Receiver(self._numbers, session, endpoint)
         self._dispatch(ReceiverAttached(receiver.number, endpoint))
@@ -133,6 +136,12 @@ class Receivers:
         receiver.size_bytes = last.offset_bytes + len(payload)
         receiver.cached = (len(message.parts) - 1, payload)
         receiver.notify()
+
+    def _endpoint(self, name: str) -> Eid:
+        for group in self._groups():
+            if group.uri == name:
+                return group
+        return local_endpoint(self._own_node, name)
 
     def _get(self, session: SessionHandle, params: dict[str, Any]) -> Receiver:
         receiver = self._receivers.get(params["receiver"])

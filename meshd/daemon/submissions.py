@@ -17,6 +17,7 @@ from meshd.bundle.precedence import Precedence
 from meshd.bundle.record import BundleId, bundle_id_text, bundle_ref
 from meshd.control.errors import ControlError
 from meshd.daemon.control_handler import SessionHandle
+from meshd.node.echo import is_echo
 from meshd.node.events import Event, MessageSubmitted, SubmissionAborted
 
 SUBMISSIONS_MAX: Final = 256
@@ -194,6 +195,8 @@ def local_endpoint(own_node: Eid, name: str) -> Eid:
         raise ControlError(
             "bad_params", f"endpoint {endpoint.uri} is administrative; name an application, such as inbox"
         )
+    if is_echo(endpoint):
+        raise ControlError("bad_params", f"endpoint {endpoint.uri} is the node's own echo service; name another")
     return endpoint
 
 

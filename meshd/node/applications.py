@@ -1,39 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node's side of its applications: transmission (RFC 9171 section 5.2), local delivery (5.7), delivery reports.
+"""The node's side of its applications: transmission (RFC 9171 section 5.2), local delivery (5.7).
 
 A submission becomes one bundle for each part. Its bundles are held until the last part is durable; that last part, the
 release of the others and the message's own note are one atomic group of the store, so that a crash leaves the whole
 message or nothing.
 """
 
-from typing import Final
+from collections.abc import Callable
 
 from meshd.base.limits import MESSAGE_SIZE_MAX_BYTES
-from meshd.bundle.admin_record import (
-    Assertion,
-    ReportReason,
-    StatusReport,
-    decode_admin_record_untrusted,
-    encode_status_report,
-)
 from meshd.bundle.blocks import BundleFlag
-from meshd.bundle.codec import build
-from meshd.bundle.eid import Eid
-from meshd.bundle.errors import BundleError
-from meshd.bundle.header import BundleHeader
-from meshd.bundle.record import BundleId, BundleRecord, Part, PayloadRef, bundle_id_text, bundle_ref
+from meshd.bundle.record import BundleId, BundleRecord, Part, bundle_id_text, bundle_ref
 from meshd.node.bundle_table import BundleState, Entry, Room
 from meshd.node.commands import DeliverMessage, MessagePart, PartAccepted, SubmissionAccepted, SubmissionRefused
 from meshd.node.delivery import Offer
 from meshd.node.events import MessageSubmitted
-from meshd.node.sent_messages import Message, MessageState
+from meshd.node.origination import next_timestamp, originate
+from meshd.node.sent_messages import Message
 from meshd.node.state import NodeState
-
-HOP_LIMIT: Final = 32
-"""Of bundles made here; far above any path in a mesh of seven, low enough to end a loop."""
-
-REPORT_LIFETIME_MIN_MS: Final = 3_600_000
-"""A delivery report lives as long as the bundle it speaks of would have, but at least this."""
+from meshd.node.status_reports import StatusReports
 
 
 class _Submission:
@@ -51,16 +36,16 @@ class _Submission:
 class Applications:
     """Owns the submissions under way; deliveries and sent messages live in the state's tables."""
 
-    def __init__(self, state: NodeState, mission_nodes: frozenset[Eid], part_size_bytes: int) -> None:
+    def __init__(
+        self, state: NodeState, reports: StatusReports, forget: Callable[[Entry], None], part_size_bytes: int
+    ) -> None:
+        """`forget` is called for each bundle of a message that an application has confirmed."""
         self._state = state
+        self._reports = reports
+        self._forget = forget
         self._part_size_bytes = part_size_bytes
-        self._mission_nodes = mission_nodes
         self._submissions: dict[int, _Submission] = {}
         self._by_bundle: dict[BundleId, int] = {}
-
-    def set_mission_nodes(self, mission_nodes: frozenset[Eid]) -> None:
-        """Nodes whose requests for delivery reports are honoured."""
-        self._mission_nodes = mission_nodes
 
     # Transmission
 
@@ -182,12 +167,12 @@ class Applications:
         for bundle in message.part_ids():
             entry = self._state.table.get(bundle)
             assert entry is not None, "parts of an offered message are in the table"
-            self._state.delete(entry)
-            if entry.record.flags & BundleFlag.REPORT_DELIVERY:
-                self._report_delivery(entry.record, now)
+            self._forget(entry)
+            self._reports.delivered(entry.record, now)
         if message_id.source.node == self._state.settings.id:
-            self.advance(bundle_id_text(message_id), MessageState.DELIVERED, "", now)
-        self._state.report("message.delivered", message=bundle_id_text(message_id))
+            self._state.delivered_at(bundle_id_text(message_id), self._state.settings.id, now)
+        else:
+            self._state.report("message.delivered", message=bundle_id_text(message_id))
         self.offer(self._state.delivery.next_for(receiver))
 
     # Parts of the above
@@ -196,6 +181,8 @@ class Applications:
         state = self._state
         if event.destination.is_null:
             return "bad_params", "dtn:none is no destination: nobody would get the message"
+        if not event.destination.is_singleton and event.destination not in state.groups:
+            return "bad_params", f"the group {event.destination.uri} is unknown here: add a [[group]] table"
         if not event.destination.demux:
             return (
                 "bad_params",
@@ -216,7 +203,7 @@ class Applications:
 
     def _make_part(self, event: MessageSubmitted, submission: _Submission, now: float) -> Entry:
         state = self._state
-        time_ms, sequence = state.creation.next(state.dtn_ms(now) if state.has_clock else None)
+        time_ms, sequence = next_timestamp(state, now)
         if submission.first is None:
             submission.first = BundleId(event.source, time_ms, sequence)
         index = len(submission.parts)
@@ -227,64 +214,19 @@ class Applications:
         flags = BundleFlag.MUST_NOT_FRAGMENT if part is not None else BundleFlag(0)
         if event.report_delivery and event.is_last:
             flags |= BundleFlag.REPORT_DELIVERY
-        return self._originate(
+        return originate(
+            state,
             event.source,
             event.destination,
-            flags,
-            (time_ms, sequence),
-            event.lifetime_ms,
             event.data,
-            event.precedence,
-            part,
             now,
+            lifetime_ms=event.lifetime_ms,
+            precedence=event.precedence,
+            flags=flags,
+            timestamp=(time_ms, sequence),
+            part=part,
             held=not event.is_last,
         )
-
-    def _originate(
-        self,
-        source: Eid,
-        destination: Eid,
-        flags: BundleFlag,
-        timestamp: tuple[int, int],
-        lifetime_ms: int,
-        payload: bytes,
-        precedence: int,
-        part: Part | None,
-        now: float,
-        *,
-        held: bool,
-    ) -> Entry:
-        state = self._state
-        data = build(
-            source,
-            destination,
-            state.settings.id,
-            flags,
-            timestamp[0],
-            timestamp[1],
-            lifetime_ms,
-            payload,
-            precedence=precedence,
-            part=part,
-            hop_limit=HOP_LIMIT,
-            age_ms=0,
-        )
-        now_ms = state.dtn_ms(now)
-        record = BundleRecord(
-            BundleId(source, *timestamp),
-            destination,
-            precedence,
-            now_ms + lifetime_ms,
-            now_ms,
-            len(data),
-            int(flags),
-            not timestamp[0],
-            None,
-            part,
-            held,
-            PayloadRef(-1, 0, len(data), data),
-        )
-        return Entry(record, None, data, is_own=True)
 
     def _message(self, event: MessageSubmitted, submission: _Submission, last: Entry) -> Message:
         assert submission.first is not None, "a submission has a first part here"
@@ -298,58 +240,8 @@ class Applications:
             last.record.received_ms,
             last.record.expiry_ms,
             bundle_id_text(last.record.id),
+            members=sorted(node.uri for node in self._state.groups.get(event.destination, ())),
         )
-
-    def _report_delivery(self, record: BundleRecord, now: float) -> None:
-        """Honoured among mission nodes, so that "delivered" means it; off towards strangers."""
-        source = record.id.source
-        if source.is_null or source.node == self._state.settings.id or source.node not in self._mission_nodes:
-            return
-        state, now_ms = self._state, self._state.dtn_ms(now)
-        report = StatusReport(record.id, delivered=Assertion(is_asserted=True))
-        timestamp = state.creation.next(now_ms if state.has_clock else None)
-        state.add(
-            self._originate(
-                state.settings.id,
-                source.node,
-                BundleFlag.IS_ADMIN_RECORD,
-                timestamp,
-                max(REPORT_LIFETIME_MIN_MS, record.expiry_ms - now_ms),
-                encode_status_report(report),
-                record.precedence,
-                None,
-                now,
-                held=False,
-            )
-        )
-
-    def administer(self, data: bytes, header: BundleHeader, now: float) -> None:
-        """Read a status report to us (section 6.1.1): the message that it speaks of moves forward.
-
-        Called while the bundle is taken in: the message's note and the bundle are one atomic group of the store.
-        """
-        payload = data[header.payload_offset : header.payload_offset + header.payload_size]
-        try:
-            report = decode_admin_record_untrusted(payload)
-        except BundleError as error:
-            self._state.report("report.malformed", source=header.id.source.uri, reason=str(error))
-            return
-        message = self._state.messages.reported_by(report.subject)
-        if message is None or message.destination_node != header.id.source.node.uri:
-            self._state.report("report.unknown", source=header.id.source.uri, subject=bundle_ref(report.subject))
-            return
-        if report.delivered.is_asserted:
-            self.advance(message.id_text, MessageState.DELIVERED, "", now)
-        elif report.deleted.is_asserted:
-            is_expired = report.reason == ReportReason.LIFETIME_EXPIRED
-            state = MessageState.EXPIRED if is_expired else MessageState.REFUSED
-            self.advance(message.id_text, state, f"reported by {header.id.source.uri}", now)
-
-    def advance(self, id_text: str, state: MessageState, reason: str, now: float) -> None:
-        """Move a message of ours forward, and say so if it has not been there or further before."""
-        message = self._state.messages.advance(id_text, state, reason, self._state.dtn_ms(now))
-        if message is not None:
-            self._state.report(f"message.{state.value}", message=id_text, reason=reason)
 
 
 def _message_part(record: BundleRecord) -> MessagePart:

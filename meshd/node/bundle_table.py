@@ -15,6 +15,7 @@ from meshd.bundle.eid import Eid
 from meshd.bundle.header import BundleHeader
 from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
 from meshd.link.identity import LinkId
+from meshd.node.replication import Copies
 
 INLINE_MAX_BYTES: Final = 32 * 1024 * 1024
 """Encoded bundles kept in memory beside the store, so that what passes through need not be read back."""
@@ -51,6 +52,12 @@ class BundleState(enum.Enum):
     """In the out-queue of a link."""
     IN_FLIGHT = "in_flight"
     """Handed to a convergence layer, not acknowledged by the neighbour."""
+    FRAGMENTING = "fragmenting"
+    """Being cut into fragments that a link can take."""
+    REPLICATING = "replicating"
+    """For a group: members are left to whom it has to be forwarded."""
+    REASSEMBLING = "reassembling"
+    """A fragment at its destination, until its siblings are here."""
     FOR_DELIVERY = "for_delivery"
     """At its destination, until an application has confirmed it."""
 
@@ -58,7 +65,7 @@ class BundleState(enum.Enum):
 class Entry:
     """One bundle that is here."""
 
-    __slots__ = ("attempts", "header", "inline", "is_own", "link", "reason", "record", "state", "transfers")
+    __slots__ = ("attempts", "copies", "header", "inline", "is_own", "link", "reason", "record", "state", "transfers")
 
     def __init__(
         self, record: BundleRecord, header: BundleHeader | None, inline: bytes | None, *, is_own: bool
@@ -75,6 +82,8 @@ class Entry:
         self.reason = ""
         """Why it waits."""
         self.attempts = 0
+        self.copies: Copies | None = None
+        """Of a bundle to a group: where it still has to go."""
 
 
 class BundleTable:

@@ -78,6 +78,30 @@ class SendBundles:
 
     link: LinkId
     rows: Sequence[SendRow]
+    is_urgent: bool = False
+    """FLASH or above: they must not wait long behind a transfer that is under way, whatever the link's credit."""
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentBundle:
+    """Cut this bundle into fragments; answered by BundleFragmented, or by DataUnreadable."""
+
+    id: BundleId
+    payload: PayloadRef
+    """With `inline` filled while the bytes are still in memory."""
+    size_max_bytes: int
+    """Of each encoded fragment."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReassembleBundle:
+    """Join these fragments; answered by BundleReassembled, and by DataUnreadable where one could not be read."""
+
+    id: BundleId
+    """Of the whole."""
+    fragments: Sequence[BundleId]
+    payloads: Sequence[PayloadRef]
+    """Of the fragments, in the same order."""
 
 
 class MessagePart(msgspec.Struct, frozen=True, gc=False):
@@ -150,6 +174,8 @@ Command = (
     | AcceptTransfers
     | RefuseTransfer
     | SendBundles
+    | FragmentBundle
+    | ReassembleBundle
     | DeliverMessage
     | SubmissionAccepted
     | SubmissionRefused

@@ -99,6 +99,14 @@ class Delivery:
         """Whether this message is the oldest of those that lack a part, or there is none."""
         return next(iter(self._incomplete), message) == message
 
+    def lacks_a_part(self, message: BundleId) -> None:
+        """A message, or an ADU in fragments, is not complete."""
+        self._incomplete.setdefault(message)
+
+    def is_whole(self, message: BundleId) -> None:
+        """It is complete, or gone."""
+        self._incomplete.pop(message, None)
+
     def attach(self, receiver: int, endpoint: Eid) -> Offer | None:
         """An application waits for messages to this endpoint."""
         self._receivers[receiver] = endpoint

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from meshd.base.limits import BUNDLE_SIZE_MAX_BYTES
 from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
 from meshd.link.identity import LinkId
@@ -36,6 +37,8 @@ class LinkUp:
     """A session with this neighbour can carry bundles now."""
 
     link: LinkId
+    transfer_mtu_bytes: int = BUNDLE_SIZE_MAX_BYTES
+    """The neighbour takes no larger bundle; what is larger is fragmented."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,24 @@ class DataUnreadable:
 
 
 @dataclass(frozen=True, slots=True)
+class BundleFragmented:
+    """The fragments of a bundle, or why there are none."""
+
+    id: BundleId
+    fragments: Sequence[bytes]
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BundleReassembled:
+    """A bundle joined from its fragments. Without data: why not; without a problem: a fragment was unreadable."""
+
+    id: BundleId
+    data: bytes | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MessageSubmitted:
     """An application hands over one part of a message. Parts of one submission come in order."""
 
@@ -209,6 +230,8 @@ Event = (
     | TransfersAcknowledged
     | TransfersFailed
     | DataUnreadable
+    | BundleFragmented
+    | BundleReassembled
     | MessageSubmitted
     | SubmissionAborted
     | ReceiverAttached

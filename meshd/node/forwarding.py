@@ -9,16 +9,25 @@ from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from typing import Final
 
+from meshd.bundle.eid import Eid
+from meshd.bundle.precedence import Precedence
 from meshd.bundle.record import BundleId, PayloadRef, bundle_ref
 from meshd.link.identity import LinkId
+from meshd.link.link_table import LinksForSize
 from meshd.node.bundle_table import BundleState, Entry
 from meshd.node.commands import SendBundles, SendRow
 from meshd.node.events import RefusalReason, TransfersFailed
+from meshd.node.fragmentation import Fragmentation
 from meshd.node.outqueue import OutQueue
+from meshd.node.replication import Copies
 from meshd.node.sent_messages import message_id_of
 from meshd.node.state import REPORTS_PER_BATCH, NodeState
+from meshd.node.status_reports import StatusReports
 from meshd.routing.decision import Forward, Router
 
+URGENT_PRECEDENCE: Final = Precedence.FLASH
+URGENT_MAX_BYTES: Final = 1024 * 1024
+"""So much of FLASH and above is handed over beyond a link's credit."""
 RETRY_MIN_S: Final = 1.0
 RETRY_MAX_S: Final = 60.0
 """A neighbour that refused a bundle is asked again after 1, 2, 4 ... 60 s; never given up before the bundle expires."""
@@ -27,12 +36,16 @@ RETRY_MAX_S: Final = 60.0
 class Forwarding:
     """Owns the out-queues, the credit that each link has announced, and the retries."""
 
-    def __init__(self, state: NodeState, router: Router) -> None:
+    def __init__(self, state: NodeState, router: Router, reports: StatusReports, fragmentation: Fragmentation) -> None:
         self._state = state
+        self._reports = reports
+        self._fragmentation = fragmentation
         self.router = router
+        self._to_groups: dict[BundleId, None] = {}
         self._queues: dict[LinkId, OutQueue] = {}
         self._in_flight: dict[LinkId, dict[BundleId, None]] = {}
         self._credits: dict[LinkId, int] = {}
+        self._urgent_left: dict[LinkId, int] = {}
         self._dirty: dict[LinkId, None] = {}
         self._retries: list[tuple[float, int, BundleId]] = []
         self._retry_number = 0
@@ -48,12 +61,18 @@ class Forwarding:
 
     def forward(self, entry: Entry, now: float) -> None:
         """Steps 2 to 4 of section 5.4: queue it, or note why not (5.4.1)."""
+        if entry.copies is not None:
+            self._forward_copies(entry, now)
+            return
         decision = self.router.choose_next_hops(entry.record, self._state.links, now)
         if isinstance(decision, Forward):
             link_id = decision.links[0]
             queue = self._queues.get(link_id)
             if queue is None:
-                queue = self._queues[link_id] = OutQueue()
+                queue = self._new_queue(link_id)
+            if entry.record.size_bytes > queue.size_limit_bytes:
+                self._forward_large(entry, decision, now)
+                return
             queue.push(entry.record)
             entry.state, entry.link, entry.reason = BundleState.QUEUED, link_id, ""
             self._dirty[link_id] = None
@@ -62,8 +81,105 @@ class Forwarding:
         if decision.wake_at is not None:
             self._retry_at(decision.wake_at, entry)
 
+    def _queue(self, link_id: LinkId) -> OutQueue:
+        queue = self._queues.get(link_id)
+        return self._new_queue(link_id) if queue is None else queue
+
+    def _new_queue(self, link_id: LinkId) -> OutQueue:
+        limit_bytes = self._state.links.transfer_mtu_bytes(link_id) - self._fragmentation.growth_bytes
+        queue = self._queues[link_id] = OutQueue(limit_bytes)
+        return queue
+
+    def _forward_large(self, entry: Entry, decision: Forward, now: float) -> None:
+        """It is above the limit of its first link: another link takes it whole, or it is cut, or it goes round."""
+        record = entry.record
+        fitting = [link_id for link_id in decision.links if record.size_bytes <= self._queue(link_id).size_limit_bytes]
+        if not fitting:
+            limit_bytes = self._queue(decision.links[0]).size_limit_bytes
+            if self._fragmentation.may_cut(record):
+                self._fragmentation.cut(entry, limit_bytes)
+                return
+            view = LinksForSize(self._state.links, record.size_bytes + self._fragmentation.growth_bytes)
+            way_round = self.router.choose_next_hops(record, view, now)
+            if not isinstance(way_round, Forward):
+                reason = f"it must not be fragmented, and {decision.links[0]} takes at most {limit_bytes} bytes"
+                self._state.table.wait(entry, reason)
+                return
+            fitting = list(way_round.links)
+        self._queue(fitting[0]).push(record)
+        entry.state, entry.link, entry.reason = BundleState.QUEUED, fitting[0], ""
+        self._dirty[fitting[0]] = None
+
+    # Groups
+
+    def replicate(self, entry: Entry, copies: Copies, now: float) -> None:
+        """A bundle to a group is here: bring it to the members."""
+        entry.copies = copies
+        self._to_groups[entry.record.id] = None
+        if entry.state is not BundleState.FOR_DELIVERY:
+            entry.state, entry.link = BundleState.REPLICATING, None
+        self._forward_copies(entry, now)
+
+    def confirmed(self, entry: Entry) -> None:
+        """An application here has a bundle of its message."""
+        if entry.copies is None:
+            self._state.delete(entry)
+            return
+        entry.copies.is_delivered = True
+        entry.state = BundleState.REPLICATING
+        self._copies_changed(entry)
+
+    def neighbour_has(self, entry: Entry, neighbour: Eid) -> None:
+        """A neighbour has brought a bundle to a group that is here already: it needs no copy of ours."""
+        copies = entry.copies
+        if copies is None or not copies.left:
+            return
+        for link_id in [link_id for link_id in copies.links if link_id.neighbour == neighbour]:
+            if entry.record.id not in self._in_flight.get(link_id, {}):
+                self._queue(link_id).withdraw(entry.record.id)
+                copies.taken(link_id)
+        copies.left.discard(neighbour)
+        self._copies_changed(entry)
+
+    def _forward_copies(self, entry: Entry, now: float) -> None:
+        copies, record = entry.copies, entry.record
+        assert copies is not None, "only a bundle to a group has copies"
+        # They are not fragmented: a link that takes less than their size is none.
+        view = LinksForSize(self._state.links, record.size_bytes + self._fragmentation.growth_bytes)
+        fresh, entry.reason = copies.plan(record, self.router, view, now)
+        for link_id in fresh:
+            self._queue(link_id).push(record)
+            self._dirty[link_id] = None
+        self._copies_changed(entry, is_news=False)
+
+    def _copies_changed(self, entry: Entry, *, is_news: bool = True) -> None:
+        """Forget it when nobody is left to get it; else remember over a restart who is."""
+        copies = entry.copies
+        assert copies is not None, "only a bundle to a group has copies"
+        if copies.left or entry.state is BundleState.STORING:
+            if is_news:
+                self._state.note_copies(entry)
+            return
+        self._withdraw_copies(entry, copies)
+        if copies.is_delivered:
+            self._state.delete(entry)
+        elif is_news:
+            self._state.note_copies(entry)
+
+    def _withdraw_copies(self, entry: Entry, copies: Copies) -> None:
+        for link_id in copies.links:
+            if link_id in self._queues:
+                self._queues[link_id].withdraw(entry.record.id)
+            self._in_flight.get(link_id, {}).pop(entry.record.id, None)
+        copies.links.clear()
+        self._to_groups.pop(entry.record.id, None)
+
+    # Changes
+
     def withdraw(self, entry: Entry) -> None:
         """The bundle is being deleted: take it out of its queue."""
+        if entry.copies is not None:
+            self._withdraw_copies(entry, entry.copies)
         if entry.link is not None and entry.state is BundleState.QUEUED:
             self._queues[entry.link].withdraw(entry.record.id)
         elif entry.link is not None and entry.state is BundleState.IN_FLIGHT:
@@ -72,9 +188,16 @@ class Forwarding:
     def reconsider(self, now: float) -> None:
         """Decide anew for everything that is queued or waits."""
         state = self._state
-        for bundle in [bundle for queue in self._queues.values() for bundle in queue.drain()]:
+        for link_id, bundle in [(link, bundle) for link, queue in self._queues.items() for bundle in queue.drain()]:
             entry = state.table.get(bundle)
             assert entry is not None, "a queued bundle is always in the table"
+            if entry.copies is None:
+                self.forward(entry, now)
+            else:
+                entry.copies.release(link_id)
+        for bundle in list(self._to_groups):
+            entry = state.table.get(bundle)
+            assert entry is not None, "a bundle to a group is in the table"
             self.forward(entry, now)
         for entry in state.table.waiting():
             state.table.stop_waiting(entry)
@@ -83,11 +206,13 @@ class Forwarding:
     def writable(self, link_id: LinkId, credit_bytes: int) -> None:
         """The link can take this many bytes more from now on."""
         self._credits[link_id] = credit_bytes
+        self._urgent_left[link_id] = URGENT_MAX_BYTES if credit_bytes > 0 else 0
         self._dirty[link_id] = None
 
     def link_down(self, link_id: LinkId, now: float) -> None:
         """What was queued for it or under way on it goes to other links, or waits."""
         self._credits.pop(link_id, None)
+        self._urgent_left.pop(link_id, None)
         queue = self._queues.pop(link_id, None)
         bundles = list(self._in_flight.pop(link_id, ()))
         if queue is not None:
@@ -95,7 +220,13 @@ class Forwarding:
         for bundle in bundles:
             entry = self._state.table.get(bundle)
             assert entry is not None, "what is queued or in flight is in the table"
-            self.forward(entry, now)
+            if entry.copies is None:
+                self.forward(entry, now)
+        for bundle in list(self._to_groups):
+            entry = self._state.table.get(bundle)
+            if entry is not None and entry.copies is not None and link_id in entry.copies.links:
+                entry.copies.release(link_id)
+                self.forward(entry, now)
 
     def acknowledged(self, link_id: LinkId, bundles: Sequence[BundleId], now: float) -> None:
         """The neighbour has these: the retention constraint "forward pending" is gone (section 5.4 step 5)."""
@@ -103,6 +234,7 @@ class Forwarding:
         now_ms = state.dtn_ms(now)
         in_flight = self._in_flight.get(link_id, {})
         one_by_one = len(bundles) <= REPORTS_PER_BATCH
+        report_flag = self._reports.forwarding_flag
         size_bytes = 0
         for bundle in bundles:
             in_flight.pop(bundle, None)
@@ -110,11 +242,17 @@ class Forwarding:
             if entry is None:
                 continue
             size_bytes += entry.record.size_bytes
-            self.withdraw(entry)
-            state.delete(entry)
+            is_done = True
+            if entry.copies is None:
+                self.withdraw(entry)
+                state.delete(entry)
+            else:
+                is_done = self._copy_taken(entry, entry.copies, link_id)
             if one_by_one:
                 state.report("bundle.forwarded", bundle=bundle_ref(bundle), link=str(link_id))
-            if entry.is_own:
+            if entry.record.flags & report_flag:
+                self._reports.forwarded(entry.record, now)
+            if entry.is_own and is_done:
                 self._message_forwarded(entry, now_ms)
         link = state.links.get(link_id)
         if link is not None:
@@ -122,6 +260,16 @@ class Forwarding:
             link.sent_bytes += size_bytes
         if not one_by_one:
             state.report("bundles.forwarded", link=str(link_id), count=len(bundles), size_bytes=size_bytes)
+
+    def _copy_taken(self, entry: Entry, copies: Copies, link_id: LinkId) -> bool:
+        """True when it was the last one."""
+        if not copies.left:
+            return False
+        if link_id in self._queues:  # acknowledged late: it stands in the queue again
+            self._queues[link_id].withdraw(entry.record.id)
+        copies.taken(link_id)
+        self._copies_changed(entry)
+        return not copies.left
 
     def failed(self, event: TransfersFailed, now: float) -> None:
         """The neighbour did not take these, or its session ended first."""
@@ -143,11 +291,19 @@ class Forwarding:
             for bundle in event.ids:
                 state.report("bundle.returned", bundle=bundle_ref(bundle), link=str(event.link), reason=reason.text)
 
+    def postpone(self, entry: Entry, reason: str, now: float) -> None:
+        """Nothing can be done with it at the moment: it waits and is decided anew later."""
+        self._state.table.wait(entry, reason)
+        self._retry_at(now + RETRY_MAX_S, entry)
+
     def retry_due(self, now: float) -> None:
         """Decide anew for those whose time has come."""
         while self._retries and self._retries[0][0] <= now:
             entry = self._state.table.get(heappop(self._retries)[2])
-            if entry is not None and entry.state is BundleState.WAITING:
+            if entry is not None and entry.copies is not None:
+                entry.copies.release_refused()
+                self.forward(entry, now)
+            elif entry is not None and entry.state is BundleState.WAITING:
                 self._state.table.stop_waiting(entry)
                 self.forward(entry, now)
 
@@ -157,40 +313,68 @@ class Forwarding:
 
     def pump(self) -> Iterable[SendBundles]:
         """Hand over what the links that changed have credit for."""
-        commands = [self._fill(link_id) for link_id in self._dirty]
+        commands = [fill(link_id) for link_id in self._dirty for fill in (self._fill_urgent, self._fill)]
         self._dirty.clear()
         return [command for command in commands if command.rows]
 
+    def _fill_urgent(self, link_id: LinkId) -> SendBundles:
+        """FLASH and above goes at once: the link may open another session for it. The credit pays for it afterwards."""
+        queue, left = self._queues.get(link_id), self._urgent_left.get(link_id, 0)
+        if queue is None or left <= 0 or (queue.top_precedence or 0) < URGENT_PRECEDENCE:
+            return SendBundles(link_id, ())
+        command = self._take(link_id, left, URGENT_PRECEDENCE)
+        spent = sum(row.payload.size_bytes for row in command.rows)
+        self._urgent_left[link_id] = left - spent
+        self._credits[link_id] = self._credits.get(link_id, 0) - spent
+        return command
+
     def _fill(self, link_id: LinkId) -> SendBundles:
+        credit = self._credits.get(link_id, 0)
+        command = self._take(link_id, credit, Precedence.DEFERRED)
+        self._credits[link_id] = credit - sum(row.payload.size_bytes for row in command.rows)
+        return command
+
+    def _take(self, link_id: LinkId, credit: int, precedence_min: int) -> SendBundles:
+        """What is at least so urgent, until this credit is used up."""
         state = self._state
+        is_urgent = precedence_min >= URGENT_PRECEDENCE
         rows: list[SendRow] = []
-        queue, credit = self._queues.get(link_id), self._credits.get(link_id, 0)
+        queue = self._queues.get(link_id)
         if queue is None or credit <= 0 or not state.links.is_usable(link_id):
             return SendBundles(link_id, rows)
         in_flight = self._in_flight.setdefault(link_id, {})
         while credit > 0:
+            if is_urgent and (queue.top_precedence or 0) < precedence_min:
+                break
             bundle = queue.pop()
             if bundle is None:
                 break
             entry = state.table.get(bundle)
             assert entry is not None, "a queued bundle is always in the table"
-            entry.state = BundleState.IN_FLIGHT
+            if entry.copies is None:
+                entry.state = BundleState.IN_FLIGHT
             in_flight[bundle] = None
             record = entry.record
             credit -= record.size_bytes
             rows.append(_send_row(entry))
             state.table.drop_inline(entry)
-        self._credits[link_id] = credit
-        return SendBundles(link_id, rows)
+        return SendBundles(link_id, rows, is_urgent)
 
     def _retry(self, entry: Entry, link_id: LinkId, reason: RefusalReason, now: float) -> None:
         if not self._state.links.is_usable(link_id) or reason.session_ended:
+            if entry.copies is not None:
+                entry.copies.release(link_id)
             self.forward(entry, now)
             return
         pause_s = min(RETRY_MAX_S, RETRY_MIN_S * 2 ** min(entry.attempts - 1, 10))
         if not reason.retriable:
             pause_s = RETRY_MAX_S
-        self._state.table.wait(entry, f"{link_id.neighbour.uri} refused it: {reason.text}; again in {pause_s:.0f} s")
+        text = f"{link_id.neighbour.uri} refused it: {reason.text}; again in {pause_s:.0f} s"
+        if entry.copies is None:
+            self._state.table.wait(entry, text)
+        else:
+            entry.copies.refused.add(link_id)
+            entry.reason = text
         self._retry_at(now + pause_s, entry)
 
     def _retry_at(self, at: float, entry: Entry) -> None:

@@ -3,6 +3,7 @@
 
 from heapq import heappop, heappush
 
+from meshd.base.limits import BUNDLE_SIZE_MAX_BYTES
 from meshd.bundle.record import BundleId, BundleRecord
 
 _Item = tuple[int, int, int, int, BundleId]
@@ -11,7 +12,9 @@ _Item = tuple[int, int, int, int, BundleId]
 class OutQueue:
     """A priority queue in which any bundle can be withdrawn in O(1): its heap item is skipped when it comes up."""
 
-    def __init__(self) -> None:
+    def __init__(self, size_limit_bytes: int = BUNDLE_SIZE_MAX_BYTES) -> None:
+        self.size_limit_bytes = size_limit_bytes
+        """Larger bundles can't go over this link."""
         self._heap: list[_Item] = []
         self._sizes: dict[BundleId, int] = {}
         self._arrivals = 0
@@ -42,6 +45,13 @@ class OutQueue:
                 self.size_bytes -= size_bytes
                 return bundle
         return None
+
+    @property
+    def top_precedence(self) -> int | None:
+        """Of the most urgent bundle; None when empty."""
+        while self._heap and self._heap[0][4] not in self._sizes:
+            heappop(self._heap)
+        return -self._heap[0][0] if self._heap else None
 
     def withdraw(self, bundle: BundleId) -> None:
         """Take one bundle out wherever it stands; nothing happens when it is not there."""

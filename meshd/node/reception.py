@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Final
 
 from meshd.base.limits import LIFETIME_MAX_MS, MESSAGE_SIZE_MAX_BYTES
-from meshd.bundle.blocks import BundleFlag
+from meshd.bundle.admin_record import ReportReason
+from meshd.bundle.blocks import REPORT_FLAGS, BundleFlag
+from meshd.bundle.eid import Eid
 from meshd.bundle.errors import BundleError
 from meshd.bundle.forward import hop_limit_exceeded
 from meshd.bundle.header import BundleHeader
@@ -17,27 +19,44 @@ from meshd.bundle.record import BundleRecord, Part, PayloadRef, bundle_ref
 from meshd.bundle.scan import scan_untrusted
 from meshd.link.identity import LinkId
 from meshd.node.bundle_table import BundleState, Entry, Room
+from meshd.node.echo import Echo
 from meshd.node.events import BundlesReceived, ReceivedRow
+from meshd.node.reassembly import Reassembly, adu_of
 from meshd.node.sent_messages import message_id_of
 from meshd.node.state import REPORTS_PER_BATCH, NodeState
+from meshd.node.status_reports import StatusReports
 
 _IS_FRAGMENT: Final = int(BundleFlag.IS_FRAGMENT)
 _IS_ADMIN_RECORD: Final = int(BundleFlag.IS_ADMIN_RECORD)
+_REPORT_FLAGS: Final = int(REPORT_FLAGS)
 """Plain numbers: an operator of the enum costs half a microsecond, once for each bundle."""
 
 
 class Reception:
     """Decides what to do with each transfer that has arrived whole."""
 
-    def __init__(self, state: NodeState, administer: Callable[[bytes, BundleHeader, float], None]) -> None:
+    def __init__(
+        self,
+        state: NodeState,
+        reports: StatusReports,
+        echo: Echo,
+        reassembly: Reassembly,
+        neighbour_has: Callable[[Entry, Eid], None],
+    ) -> None:
+        """`neighbour_has` is called when a neighbour brings a bundle to a group that is here already."""
         self._state = state
-        self._administer = administer
+        self._reports = reports
+        self._echo = echo
+        self._reassembly = reassembly
+        self._neighbour_has = neighbour_has
 
     def receive(self, event: BundlesReceived, now: float) -> None:
         """One batch from one link."""
-        state, link_id = self._state, event.link
+        state, link_id, reports = self._state, event.link, self._reports
         now_ms = state.dtn_ms(now)
         known, table = state.known, state.table
+        own_node, echo_endpoint = state.settings.id, self._echo.endpoint
+        ceiling, reception_flag = state.links.precedence_max(link_id), reports.reception_flag
         size_bytes = 0
         for row in event.rows:
             data = row.data
@@ -51,42 +70,60 @@ class Reception:
             if header.id in known:
                 self._duplicate(link_id, row, header)
                 continue
-            expiry_ms = self._expiry_ms(header, now_ms)
-            problem = self._unacceptable(header, expiry_ms, now_ms)
-            if problem:
+            is_here = header.destination.node == own_node
+            is_fragment = header.flags & _IS_FRAGMENT
+            if is_here and is_fragment and adu_of(header.id) in known:
                 state.accept(link_id, row.transfer)
-                state.report("bundle.dropped", bundle=bundle_ref(header.id), link=str(link_id), reason=problem)
                 continue
-            shortage = self._shortage(header, len(data))
+            expiry_ms = self._expiry_ms(header, now_ms)
+            precedence = header.precedence
+            if precedence > ceiling:
+                precedence = ceiling
+            problem = self._unacceptable(header, is_here, expiry_ms, now_ms)
+            if problem:
+                text, reason = problem
+                state.accept(link_id, row.transfer)
+                state.report("bundle.dropped", bundle=bundle_ref(header.id), link=str(link_id), reason=text)
+                reports.received(header, expiry_ms, now)
+                reports.dropped(header, expiry_ms, reason, now)
+                continue
+            shortage = self._shortage(header, is_here, len(data), precedence)
             if shortage:
                 state.refuse(link_id, row.transfer, shortage[1], retriable=shortage[0])
                 state.report("bundle.refused", bundle=bundle_ref(header.id), link=str(link_id), reason=shortage[1])
                 continue
-            record = self._record(header, row, link_id, expiry_ms, now_ms)
+            if reception_flag:
+                reports.received(header, expiry_ms, now)
+            if is_here and header.destination == echo_endpoint and not is_fragment:
+                self._echo.answer_transfer(data, header, expiry_ms, precedence, link_id, row.transfer, now)
+                continue
+            record = self._record(header, row, link_id, expiry_ms, now_ms, precedence)
             entry = Entry(record, header, data, is_own=False)
             entry.transfers.append((link_id, row.transfer))
             known.add(record.id, expiry_ms)
             table.add(entry)
             state.puts.append(record)
-            if header.flags & _IS_ADMIN_RECORD and header.destination.node == state.settings.id:
-                self._administer(data, header, now)
+            if is_here and header.flags & _IS_ADMIN_RECORD and not is_fragment:
+                reports.administer(data, header, now)
         self._count(event, size_bytes)
 
     def _duplicate(self, link_id: LinkId, row: ReceivedRow, header: BundleHeader) -> None:
-        entry = self._state.table.get(header.id)
+        entry = self._state.table.get(header.id) or self._echo.answer_under_way(header.id)
         if entry is not None and entry.state is BundleState.STORING:
             entry.transfers.append((link_id, row.transfer))
-        else:
-            self._state.accept(link_id, row.transfer)
+            return
+        self._state.accept(link_id, row.transfer)
+        if entry is not None and entry.copies is not None:
+            self._neighbour_has(entry, link_id.neighbour)
 
     def _record(
-        self, header: BundleHeader, row: ReceivedRow, link_id: LinkId, expiry_ms: int, now_ms: int
+        self, header: BundleHeader, row: ReceivedRow, link_id: LinkId, expiry_ms: int, now_ms: int, precedence: int
     ) -> BundleRecord:
         size_bytes = len(row.data)
         return BundleRecord(
             header.id,
             header.destination,
-            header.precedence,
+            precedence,
             expiry_ms,
             now_ms,
             size_bytes,
@@ -96,6 +133,8 @@ class Reception:
             header.part,
             False,
             PayloadRef(-1, 0, size_bytes, row.data),
+            header.report_to if header.flags & _REPORT_FLAGS else None,
+            header.total_adu_bytes,
         )
 
     def _expiry_ms(self, header: BundleHeader, now_ms: int) -> int:
@@ -105,38 +144,56 @@ class Reception:
             return min(header.id.time_ms + lifetime_ms, now_ms + lifetime_ms)
         return now_ms + lifetime_ms - (header.age_ms or 0)
 
-    def _unacceptable(self, header: BundleHeader, expiry_ms: int, now_ms: int) -> str:
-        """Why the bundle is dropped although its transfer was fine; empty when it is kept."""
+    def _unacceptable(
+        self, header: BundleHeader, is_here: bool, expiry_ms: int, now_ms: int
+    ) -> tuple[str, ReportReason] | None:
+        """Why the bundle is dropped although its transfer was fine, in words and as a reason code; None: kept."""
         if expiry_ms <= now_ms:
-            return "lifetime expired"
+            return "lifetime expired", ReportReason.LIFETIME_EXPIRED
         if header.must_delete:
-            return "a block that can't be processed asks for the bundle's deletion"
+            return "a block that can't be processed asks for the bundle's deletion", ReportReason.BLOCK_UNSUPPORTED
         if header.destination.is_null:
-            return "destination is dtn:none"
-        if header.destination.node == self._state.settings.id:
-            return "" if header.part is None or _is_possible(header.part) else "its part block is impossible"
-        return "hop limit exceeded" if hop_limit_exceeded(header) else ""
+            return "destination is dtn:none", ReportReason.DESTINATION_UNAVAILABLE
+        if is_here:
+            if header.part is None or (_is_possible(header.part) and not header.flags & _IS_FRAGMENT):
+                return None
+            return "its part block is impossible", ReportReason.BLOCK_UNINTELLIGIBLE
+        if header.flags & _IS_FRAGMENT and self._is_for_us(header.destination):
+            return "fragments to a group can't be reassembled", ReportReason.BLOCK_UNINTELLIGIBLE
+        if hop_limit_exceeded(header):
+            return "hop limit exceeded", ReportReason.HOP_LIMIT_EXCEEDED
+        return None
 
-    def _shortage(self, header: BundleHeader, size_bytes: int) -> tuple[bool, str] | None:
+    def _is_for_us(self, destination: Eid) -> bool:
+        """Whether this is a group that this node is a member of."""
+        return self._state.settings.id in self._state.groups.get(destination, ())
+
+    def _shortage(
+        self, header: BundleHeader, is_here: bool, size_bytes: int, precedence: int
+    ) -> tuple[bool, str] | None:
         """(may be tried again, why) when the bundle can't be taken now; None when it can."""
         state = self._state
-        if header.flags & _IS_FRAGMENT and header.destination.node == state.settings.id:
-            return False, "fragments for this node can't be reassembled by this version"
+        if is_here and header.flags & _IS_FRAGMENT:
+            problem = self._reassembly.problem(header)
+            if problem:
+                return False, problem
         if state.known.is_full:
             return True, f"the duplicate memory is full ({state.known.known_max} IDs; [store] known_max)"
-        if not state.table.has_room(size_bytes, header.precedence, self._room(header)):
+        if not state.table.has_room(size_bytes, precedence, self._room(header, is_here)):
             return True, (
                 f"the store is full ({state.table.size_bytes} of {state.table.quota_bytes} bytes,"
                 f" {len(state.table)} of {state.table.bundles_max} bundles)"
             )
         return None
 
-    def _room(self, header: BundleHeader) -> Room:
-        if header.destination.node != self._state.settings.id:
+    def _room(self, header: BundleHeader, is_here: bool) -> Room:
+        if not is_here or header.destination == self._echo.endpoint:
             return Room.ONWARD
-        if header.part is None or self._state.delivery.may_grow(message_id_of(header.id, header.part)):
-            return Room.ARRIVED
-        return Room.OTHER_MESSAGES
+        if header.flags & _IS_FRAGMENT:
+            may_grow = self._state.delivery.may_grow(adu_of(header.id))
+        else:
+            may_grow = header.part is None or self._state.delivery.may_grow(message_id_of(header.id, header.part))
+        return Room.ARRIVED if may_grow else Room.OTHER_MESSAGES
 
     def _count(self, event: BundlesReceived, size_bytes: int) -> None:
         state = self._state

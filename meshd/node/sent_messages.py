@@ -59,6 +59,12 @@ class Message(msgspec.Struct):
     reason: str = ""
     history: list[tuple[int, str]] = []
     """(DTN time in ms, what happened)."""
+    members: list[str] = []
+    """Of a group: the nodes that have not delivered it yet."""
+
+    def may_be_reported_by(self, node: str) -> bool:
+        """Whether this node may say what became of the message."""
+        return node == self.destination_node or node in self.members
 
     @property
     def is_final(self) -> bool:
@@ -132,6 +138,22 @@ class SentMessages:
             return None
         return self.advance(text, MessageState.FORWARDED, "", now_ms)
 
+    def part_split(self, message_id: BundleId, more: int) -> None:
+        """A part was fragmented: there are so many more bundles of the message here."""
+        text = bundle_id_text(message_id)
+        if text in self._left:
+            self._left[text] += more
+
+    def delivered_at(self, id_text: str, node: str) -> bool:
+        """A node has delivered a message. True when that makes it delivered: it was the last member, or no group."""
+        message = self._messages.get(id_text)
+        if message is None or not message.members:
+            return True
+        if node in message.members:
+            message.members = [member for member in message.members if member != node]
+            self._note(message)
+        return not message.members
+
     def advance(self, id_text: str, state: MessageState, reason: str, now_ms: int) -> Message | None:
         """Move a message forward; None when it is unknown or has been there or further."""
         message = self._messages.get(id_text)
@@ -158,5 +180,5 @@ class SentMessages:
 def message_id_of(bundle: BundleId, part: Part | None) -> BundleId:
     """The message that a bundle belongs to: itself, or the bundle that carried part 0."""
     if part is None:
-        return bundle
+        return bundle if bundle.fragment_offset < 0 else BundleId(bundle.source, bundle.time_ms, bundle.sequence)
     return BundleId(bundle.source, part.first_time_ms, part.first_sequence)

@@ -7,6 +7,7 @@ Only the agent and its parts (reception, forwarding, applications) hold this obj
 from typing import Final
 
 from meshd.bundle.dtn_time import CreationClock
+from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId, BundleRecord
 from meshd.link.identity import LinkId
 from meshd.link.link_table import LinkTable
@@ -21,7 +22,8 @@ from meshd.node.commands import (
 )
 from meshd.node.delivery import Delivery
 from meshd.node.known_bundles import KnownBundles
-from meshd.node.sent_messages import SentMessages
+from meshd.node.replication import note_key
+from meshd.node.sent_messages import MessageState, SentMessages
 from meshd.node.settings import NodeSettings
 
 REPORTS_PER_BATCH: Final = 8
@@ -39,6 +41,10 @@ class NodeState:
         self.messages = SentMessages()
         self.delivery = Delivery()
         self.creation = CreationClock(None)
+        self.notes: dict[str, bytes] = {}
+        self.groups: dict[Eid, frozenset[Eid]] = {}
+        """Members of each group that is configured."""
+        self.set_groups(settings)
         self.utc_offset_ms = 0
         self.uncertainty_ms: int | None = None
         self.puts: list[BundleRecord] = []
@@ -46,6 +52,10 @@ class NodeState:
         self.releases: list[BundleId] = []
         self.accepts: dict[LinkId, list[object]] = {}
         self.commands: list[Command] = []
+
+    def set_groups(self, settings: NodeSettings) -> None:
+        """Take over the members of groups; bundles that are here already keep theirs."""
+        self.groups = {group.endpoint: group.members for group in settings.groups}
 
     def dtn_ms(self, now: float) -> int:
         """The node's reckoning of DTN time."""
@@ -84,6 +94,24 @@ class NodeState:
         for link, transfer in entry.transfers:
             self.accept(link, transfer)
         self.deletes.append(ForgottenRow(entry.record.id, entry.record.expiry_ms))
+        if entry.copies is not None and entry.copies.is_noted:
+            self.notes[note_key(entry.record.id)] = b""
+
+    def note_copies(self, entry: Entry) -> None:
+        """Have the store keep where a bundle to a group has been."""
+        assert entry.copies is not None, "only a bundle to a group has copies"
+        self.notes[note_key(entry.record.id)] = entry.copies.note()
+
+    def advance(self, id_text: str, to_state: MessageState, reason: str, now: float) -> None:
+        """Move a message of ours forward, and say so if it has not been there or further before."""
+        message = self.messages.advance(id_text, to_state, reason, self.dtn_ms(now))
+        if message is not None:
+            self.report(f"message.{to_state.value}", message=id_text, reason=reason)
+
+    def delivered_at(self, id_text: str, node: Eid, now: float) -> None:
+        """A node has delivered a message of ours: to a group, it counts when all members have."""
+        if self.messages.delivered_at(id_text, node.uri):
+            self.advance(id_text, MessageState.DELIVERED, "", now)
 
     def report(self, kind: str, **fields: str | int | float | bool | None) -> None:
         """Tell the operators."""
@@ -92,6 +120,9 @@ class NodeState:
     def take_commands(self) -> list[Command]:
         """Everything that was decided, the store's group first, so that nothing is told before it is asked for."""
         notes = self.messages.take_notes()
+        if self.notes:
+            notes |= self.notes
+            self.notes = {}
         reservation = self.creation.reservation()
         if reservation is not None:
             notes[CREATION_NOTE] = reservation

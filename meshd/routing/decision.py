@@ -28,6 +28,8 @@ class Contraindicated:
     reason: str
     wake_at: float | None
     """Monotonic time at which to ask again in any case; None: only on a change."""
+    leads_back: bool = False
+    """Every way there is, up or not, leads to the neighbour that brought the bundle."""
 
 
 class LinkView(Protocol):

@@ -33,7 +33,12 @@ class StaticRouter:
             links = _preferred(route, view.usable_links(route.via))
             if links:
                 return Forward(links)
-        return Contraindicated(self._why(node, routes, view), None)
+        return Contraindicated(self._why(node, routes, view), None, self._leads_back(node, back, routes, view))
+
+    def _leads_back(self, node: Eid, back: Eid | None, routes: Sequence[RouteSettings], view: LinkView) -> bool:
+        if node == back:
+            return True
+        return bool(routes) and not view.is_neighbour(node) and all(route.via == back for route in routes)
 
     def _why(self, node: Eid, routes: Sequence[RouteSettings], view: LinkView) -> str:
         if routes:

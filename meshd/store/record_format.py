@@ -77,6 +77,9 @@ class PutRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     fragment_offset: int
     fragment_bytes: int
     digest: bytes
+    report_to: str | None = None
+    """This and what follows is written only where it says something."""
+    total_adu_bytes: int = 0
 
 
 class MarkRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -124,6 +127,8 @@ class GroupHead(NamedTuple):
 _encode = msgspec.msgpack.Encoder().encode
 _decode_body = msgspec.msgpack.Decoder(GroupBody).decode
 _decode_header = msgspec.msgpack.Decoder(SegmentHeader).decode
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError)
+"""What these raise; text that is not UTF-8 is no MsgspecError."""
 
 
 def encode_segment_header(number: int, ends: dict[int, int], version: int = STORE_VERSION) -> bytes:
@@ -153,7 +158,7 @@ def decode_segment_header(data: bytes, name: str) -> tuple[SegmentHeader, int] |
         return None
     try:
         return _decode_header(body), SEGMENT_HEAD_BYTES + body_bytes
-    except msgspec.MsgspecError:
+    except _UNREADABLE:
         return None
 
 
@@ -161,7 +166,7 @@ def put_fields(record: BundleRecord) -> tuple[object, ...]:
     """A PutRow's fields; a tuple, since it is made for every bundle and encodes the same."""
     source, time_ms, sequence, fragment_offset, fragment_bytes, digest = record.id
     previous = record.previous_node
-    return (
+    fields = (
         record.destination.uri,
         record.precedence,
         record.expiry_ms,
@@ -178,6 +183,10 @@ def put_fields(record: BundleRecord) -> tuple[object, ...]:
         fragment_bytes,
         digest,
     )
+    report_to = record.report_to
+    if report_to is None and fragment_offset < 0:
+        return fields
+    return (*fields, None if report_to is None else report_to.uri, record.total_adu_bytes)
 
 
 def mark_fields(bundle_id: BundleId, put_segment: int, remember_until_ms: int = 0) -> tuple[object, ...]:
@@ -219,7 +228,7 @@ def decode_body(body: bytes, head: GroupHead) -> GroupBody | None:
         return None
     try:
         return _decode_body(body)
-    except msgspec.MsgspecError:
+    except _UNREADABLE:
         return None
 
 
@@ -249,4 +258,6 @@ def put_record(row: PutRow, bundle_id: BundleId, payload: PayloadRef) -> BundleR
         row.part,
         bool(row.state & _HELD),
         payload,
+        None if row.report_to is None else parse_eid(row.report_to),
+        row.total_adu_bytes,
     )

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Natural group commit: one thread writes and syncs whatever queued up while the last sync ran. There is no timer.
+"""Natural group commit: one thread writes and syncs whatever queued up while the last sync ran. There is no timer for
+what somebody waits for.
 
 Groups come from the trio thread by `submit` and are answered there, in order, a whole batch at a time. What the answers
 mean is left to the daemon, how groups become durable to the segment log.
@@ -27,6 +28,12 @@ RETRY_MAX_GROUPS: Final = 16_384
 """Groups without puts that the disk refused and that wait to be tried again."""
 RECLAIM_INTERVAL_S: Final = 60.0
 """How often an idle store looks whether a segment can go."""
+
+LAZY_S: Final = 0.01
+LAZY_GROUPS_MAX: Final = 256
+"""Groups without puts, which nobody waits for, are held back so long, or until so many are there: what comes after them
+and is waited for would have to wait for their sync.
+"""
 
 _T = TypeVar("_T")
 
@@ -61,6 +68,7 @@ class StoreWriter:
         self._now_ms = now_ms
         self._wakeup = threading.Condition()
         self._queue: list[WriteStore] = []
+        self._has_puts = False
         self._is_closing = False
         self._retries: deque[WriteStore] = deque()
         self._look_at = 0.0
@@ -86,6 +94,7 @@ class StoreWriter:
         self._bytes += size_bytes
         with self._wakeup:
             self._queue.append(group)
+            self._has_puts |= bool(group.puts)
             self._wakeup.notify()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -136,8 +145,14 @@ class StoreWriter:
         with self._wakeup:
             if not self._queue and not self._is_closing:
                 self._wakeup.wait(RECLAIM_INTERVAL_S)
-            groups, self._queue = self._queue, []
+            if self._queue and not self._is_urgent():
+                self._wakeup.wait_for(self._is_urgent, LAZY_S)
+            groups, self._queue, self._has_puts = self._queue, [], False
             return None if self._is_closing and not groups else groups
+
+    def _is_urgent(self) -> bool:
+        """Somebody waits for what is queued, or it is much."""
+        return self._is_closing or self._has_puts or len(self._queue) >= LAZY_GROUPS_MAX
 
     def _commit(self, groups: list[WriteStore]) -> None:
         if self._retries:

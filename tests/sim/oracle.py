@@ -17,6 +17,7 @@ from meshd.node.events import MessageSubmitted
 if TYPE_CHECKING:
     from tests.sim.sim_node import SimNode
 
+GROUP: Final = Eid("dtn://all/~inbox")
 _ORDER: Final = {"message.queued": 0, "message.forwarded": 1, "message.delivered": 2}
 
 
@@ -46,18 +47,21 @@ class Oracle:
         self._deleted: dict[Eid, set[BundleId]] = {}
         self._states: dict[str, tuple[int, int]] = {}
         self._lives: dict[Eid, int] = {}
+        self.sizes: tuple[int, ...] = (0, 1, 50, 700, 1200, 1600, 1996, 1999, 2000, 2001, 9000, 30_000)
         self.trace = hashlib.sha256()
         self.crashes = 0
         self.offers = 0
+        self.offers_to_groups = 0
+        self.fragmented = 0
 
     # Applications
 
     def wish(self, node: "SimNode", destination: Eid) -> None:
         """An application of this node begins to send a message."""
         number = len(self._wishes) + 1
-        size_bytes = self._rng.choice((0, 1, 50, 700, 1999, 2000, 2001, 9000, 30_000))
+        size_bytes = self._rng.choice(self.sizes)
         content = number.to_bytes(4) + self._rng.randbytes(size_bytes)
-        wish = Wish(number, Eid(f"{node.id.uri}app"), Eid(f"{destination.uri}inbox"), content, self._rng.randint(0, 5))
+        wish = Wish(number, Eid(f"{node.id.uri}app"), destination, content, self._rng.randint(0, 5))
         self._wishes[number] = wish
         self.next_part(node, number)
 
@@ -106,9 +110,10 @@ class Oracle:
     def offered(self, node: Eid, message: DeliverMessage, content: bytes) -> None:
         """A message is offered to its application."""
         self.offers += 1
+        self.offers_to_groups += message.destination == GROUP
         text = bundle_id_text(message.message)
         self._note("offered", node.uri, text)
-        assert message.destination.node == node, f"{text} was delivered at the wrong node"
+        assert message.destination in (GROUP, Eid(f"{node.uri}inbox")), f"{text} was delivered at the wrong node"
         gone = self._deleted.get(node, set())
         assert not any(part.id in gone for part in message.parts), f"{text} came back after it was forgotten for good"
         wish = self._wishes.get(int.from_bytes(content[:4]))
@@ -121,10 +126,12 @@ class Oracle:
         """The application has it under a name derived from its ID: the same message again is the same file."""
         text = bundle_id_text(message.message)
         self._note("confirmed", node.uri, text)
-        assert self._received.setdefault(text, content) == content, f"{text} was delivered with two contents"
+        receipt = _receipt(text, node, message.destination)
+        assert self._received.setdefault(receipt, content) == content, f"{text} was delivered with two contents"
 
     def reported(self, node: Eid, kind: str, fields: Mapping[str, object]) -> None:
         """A message's state only moves forward at its source, and none of these is ever given up."""
+        self.fragmented += kind == "bundle.fragmented"
         text = fields.get("message")
         if not isinstance(text, str) or not text.startswith(node.uri):
             return
@@ -151,8 +158,13 @@ class Oracle:
 
     def missing(self) -> list[str]:
         """Accepted messages that no application has."""
-        texts = [bundle_id_text(wish.message) for wish in self._wishes.values() if wish.message is not None]
-        return [text for text in texts if text not in self._received]
+        receipts = [
+            _receipt(bundle_id_text(wish.message), node, wish.destination)
+            for wish in self._wishes.values()
+            for node in (self.nodes if wish.destination == GROUP else self.nodes[:1])
+            if wish.message is not None
+        ]
+        return [receipt for receipt in receipts if receipt not in self._received]
 
     def unreported(self) -> list[str]:
         """Accepted messages whose sender does not know that they were delivered."""
@@ -164,3 +176,8 @@ class Oracle:
 
     def _note(self, *words: str) -> None:
         self.trace.update((" ".join(words) + "\n").encode())
+
+
+def _receipt(text: str, node: Eid, destination: Eid) -> str:
+    """A message to a group has to arrive at each node, any other anywhere (it is checked that this is right)."""
+    return f"{text} at {node.uri}" if destination == GROUP else text

@@ -18,12 +18,12 @@ from meshd.link.settings import BearerKind, BearerSettings, NeighbourSettings
 from meshd.node import events as ev
 from meshd.node.agent import Agent
 from meshd.node.commands import DeliverMessage, WriteStore
-from meshd.node.settings import NodeSettings
+from meshd.node.settings import GroupSettings, NodeSettings
 from meshd.routing.settings import RouteSettings
 from meshd.routing.static_router import StaticRouter
 from meshd.store.segment_log import SegmentLog
 from tests.sim.fake_disk import FakeDisk, PowerCut
-from tests.sim.oracle import Oracle
+from tests.sim.oracle import GROUP, Oracle
 from tests.sim.sim_link import Connection, Wire
 from tests.sim.virtual_time import VirtualTime
 
@@ -64,7 +64,7 @@ class SimBearer:
         match event:
             case cl.SessionEstablished():
                 self._is_up = True
-                node.engine.dispatch(ev.LinkUp(link))
+                node.engine.dispatch(ev.LinkUp(link, event.transfer_mtu_bytes))
             case cl.TransfersReceived(rows):
                 received = [ev.ReceivedRow((connection, row.transfer_id), row.data) for row in rows]
                 node.engine.dispatch(ev.BundlesReceived(link, received))
@@ -112,6 +112,10 @@ class SimBearer:
             connection.session.refuse(transfer_id, RefuseReason.COMPLETED if completed else reason)
         self._flush_soon()
 
+    def send_urgent(self, link: LinkId, rows: Sequence[OutgoingRow]) -> None:
+        """BearerPort: the simulated link has one session."""
+        self.send_bundles(link, rows)
+
     def send_bundles(self, link: LinkId, rows: Sequence[OutgoingRow]) -> None:
         """BearerPort."""
         connection = self._connection
@@ -148,7 +152,15 @@ class SimNode:
         self.oracle = oracle
         self.disk = disk
         self._settings = NodeSettings(
-            node, PurePath("/nowhere"), quota_bytes, 10_000, 100_000, 10**8, 10**9, clock_trusted=rng.random() < 0.8
+            node,
+            PurePath("/nowhere"),
+            quota_bytes,
+            10_000,
+            100_000,
+            10**8,
+            10**9,
+            clock_trusted=rng.random() < 0.8,
+            groups=(GroupSettings(GROUP, frozenset(oracle.nodes)),),
         )
         self._wires: list[tuple[Wire, Eid]] = []
         self._routes: list[RouteSettings] = []
@@ -203,6 +215,7 @@ class SimNode:
             self.engine.dispatch(ev.ClockStepped(UTC_OFFSET_MS, 1000))
             self.engine.dispatch(ev.StoreRecovered(recovered.records, recovered.known, recovered.notes))
             self.engine.dispatch(ev.ReceiverAttached(1, Eid(f"{self.id.uri}inbox")))
+            self.engine.dispatch(ev.ReceiverAttached(2, GROUP))
 
     def crash(self) -> None:
         """Power fails: unsynced data is gone, as are all sessions."""
@@ -283,7 +296,7 @@ class SimNode:
 
         def confirm() -> None:
             self.oracle.confirmed(self.id, message, content)
-            self.dispatch(ev.DeliveryConfirmed(1, message.message))
+            self.dispatch(ev.DeliveryConfirmed(message.receiver, message.message))
 
         self.time.call_later(self.rng.uniform(0.001, 3.0), self._in_this_life(confirm))
 

@@ -11,14 +11,22 @@ from typing import Final
 
 from meshd.bundle.eid import Eid
 from tests.sim.fake_disk import FakeDisk
-from tests.sim.oracle import Oracle
+from tests.sim.oracle import GROUP, Oracle
 from tests.sim.sim_link import Wire
 from tests.sim.sim_node import PART_SIZE_BYTES, SimNode
 from tests.sim.virtual_time import VirtualTime
 
+NARROW_BYTES: Final = 1100
+"""Transfer limit of the satellite link in half of the worlds.
+
+Every message there is one bundle to one node: parts and bundles to groups are not fragmented, and one that came from
+the node behind the only wider link could not go on.
+"""
 TROUBLE_S: Final = 60.0
 PEACE_S: Final = 2000.0
 NODES: Final = (Eid("dtn://dpop1/"), Eid("dtn://dpop2/"), Eid("dtn://home/"))
+GROUP_SHARE: Final = 0.2
+"""Of the messages go to a group that all nodes are members of."""
 DiskMaker = Callable[[random.Random], FakeDisk]
 
 
@@ -40,6 +48,11 @@ class World:
             self._wire("los0", dpop1, dpop2, 0.015),
             self._wire("lan0", dpop2, home, 0.005),
         ]
+        self._group_share = GROUP_SHARE
+        if self._rng.random() < 0.5:
+            self._group_share = 0.0
+            self.wires[0].transfer_mru_bytes = NARROW_BYTES
+            self.oracle.sizes = tuple(size for size in self.oracle.sizes if size + 4 <= PART_SIZE_BYTES)
         for node, destination, via in (
             (dpop1, home, dpop2),
             (home, dpop1, dpop2),
@@ -80,7 +93,8 @@ class World:
 
     def _send(self, node: SimNode, other: SimNode) -> None:
         if node.is_alive:
-            self.oracle.wish(node, other.id)
+            to_all = self._rng.random() < self._group_share
+            self.oracle.wish(node, GROUP if to_all else Eid(f"{other.id.uri}inbox"))
 
     def _plan_trouble(self) -> None:
         rng = self._rng

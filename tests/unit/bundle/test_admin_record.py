@@ -9,9 +9,11 @@ from meshd.bundle.admin_record import (
     Assertion,
     ReportReason,
     StatusReport,
+    UnknownRecord,
     decode_admin_record_untrusted,
     encode_status_report,
     reason_name,
+    record_type_name,
 )
 from meshd.bundle.errors import BundleError
 from meshd.bundle.record import BundleId
@@ -72,7 +74,9 @@ def test_further_assertions_are_stepped_over() -> None:
         5,
         [],
         [1],
-        [2, []],
+        [2],
+        [2, [], 3],
+        [2, 0xFFFF, 0],
         [1, []],
         [1, [[NO, NO, NO], 0, *SUBJECT_CBOR]],
         [1, [[NO, NO, NO, []], 0, *SUBJECT_CBOR]],
@@ -92,6 +96,29 @@ def test_malformed_records(record: object) -> None:
     assert caught.value.reason == "admin-record"
 
 
+def test_a_record_of_another_type_is_told_by_its_number_and_not_looked_into() -> None:
+    for record_type in (0, 2, 3, 64512, 65535, 1 << 64 - 1):
+        raw = cbor2.dumps([record_type, {"any": list(range(5))}])
+        assert decode_admin_record_untrusted(raw) == UnknownRecord(record_type)
+
+
+@pytest.mark.parametrize(
+    ("record_type", "name"),
+    [
+        (0, "reserved (0)"),
+        (1, "status report (1)"),
+        (4, "aggregate custody signal of version 6 (4)"),
+        (15, "unassigned (15)"),
+        (64384, "experimental use (64384)"),
+        (64511, "experimental use (64511)"),
+        (64512, "private use (64512)"),
+        (65536, "out of range (65536)"),
+    ],
+)
+def test_the_registry_of_rfc_9713(record_type: int, name: str) -> None:
+    assert record_type_name(record_type) == name
+
+
 def test_truncated_trailing_and_huge_records() -> None:
     raw = encode_status_report(StatusReport(SUBJECT))
     for data in [raw[:length] for length in range(len(raw))] + [raw + b"\x00", raw + bytes(ADMIN_RECORD_MAX_BYTES)]:
@@ -109,7 +136,7 @@ def test_indefinite_arrays_are_accepted() -> None:
     raw = b"\x9f\x01\x9f\x9f" + b"\x81\xf4" * 4 + b"\xff" + inner + b"\xff\xff"
     assert decode_admin_record_untrusted(raw) == StatusReport(SUBJECT)
     raw = b"\x9f\x01\x9f\x84" + b"\x81\xf4" * 4 + inner + b"\x05\x06\xff\xff"
-    assert decode_admin_record_untrusted(raw).subject == BundleId(SOURCE, TIME_MS, 7, 5, 6)
+    assert decode_admin_record_untrusted(raw) == StatusReport(BundleId(SOURCE, TIME_MS, 7, 5, 6))
 
 
 @given(st.binary(max_size=80))
@@ -119,7 +146,7 @@ def test_noise_gives_a_report_or_the_one_error(noise: bytes) -> None:
             report = decode_admin_record_untrusted(data)
         except BundleError:
             continue
-        assert report.subject.source.uri
+        assert isinstance(report, UnknownRecord) or report.subject.source.uri
 
 
 def test_reasons_in_words() -> None:

@@ -274,6 +274,10 @@ class Playbook:
                 return f"refuse {_short(link)} {transfer} {'retriable' if retriable else 'final'}"
             case cmd.SendBundles(link, rows):
                 return f"send {_short(link)} {' '.join(self.name_of(row.id) for row in rows)}"
+            case cmd.FragmentBundle(bundle, _, size_max_bytes):
+                return f"fragment {self.name_of(bundle)} {size_max_bytes}"
+            case cmd.ReassembleBundle(_, fragments):
+                return f"reassemble {' '.join(map(self.name_of, fragments))}"
             case cmd.DeliverMessage():
                 return f"deliver {command.receiver} {' '.join(self.name_of(part.id) for part in command.parts)}"
             case cmd.PartAccepted(submission):

@@ -73,9 +73,9 @@ class Disk:
 class DurablePlaybook(Playbook):
     """A playbook whose every group becomes durable at once; the answers are still the script's."""
 
-    def __init__(self) -> None:
+    def __init__(self, **changes: object) -> None:
         self.disk = Disk()
-        super().__init__()
+        super().__init__(**changes)  # type: ignore[arg-type]
 
     def handle(self, event: ev.Event) -> list[str]:
         """As the base, and keep what is wanted kept."""

@@ -6,15 +6,16 @@ from typing import Any
 import pytest
 
 from meshd.base.limits import MESSAGE_SIZE_MAX_BYTES
-from meshd.bundle.blocks import BlockFlag, Bundle, BundleFlag, CanonicalBlock
+from meshd.bundle.blocks import BlockFlag, BlockType, Bundle, BundleFlag, CanonicalBlock
 from meshd.bundle.codec import decode_untrusted, encode
 from meshd.bundle.eid import NULL_EID, parse_eid
 from meshd.bundle.record import Part
-from meshd.bundle.scan import scan_untrusted
+from meshd.link.settings import NeighbourSettings
 from meshd.node import commands as cmd
 from meshd.node import events as ev
+from meshd.node.settings import ReportKind
 from meshd.node.state import REPORTS_PER_BATCH
-from tests.unit.node.playbook import HOUR_MS, INBOX, LAN, SAT, START_S, UTC_OFFSET_MS, Playbook
+from tests.unit.node.playbook import DPOP2, HOUR_MS, INBOX, LAN, LAN_HOME, SAT, START_S, UTC_OFFSET_MS, Playbook
 
 
 def refusal(play: Playbook) -> cmd.RefuseTransfer:
@@ -190,31 +191,23 @@ def test_full_duplicate_memory_refuses_what_is_new_only() -> None:
     play.expect(play.received(LAN, "a"), "accept lan0>dpop2 a")
 
 
-def test_fragment_for_this_node_is_refused_for_good_and_passes_otherwise() -> None:
+@pytest.mark.parametrize(("claimed", "ceiling", "treated_as"), [(5, 2, 2), (1, 2, 1), (5, 5, 5), (3, 0, 0)])
+def test_a_ceiling_bounds_what_a_neighbour_may_claim(claimed: int, ceiling: int, treated_as: int) -> None:
+    play = Playbook(neighbours=(NeighbourSettings(DPOP2, "lan0", None, precedence_max=ceiling),))
+    data = play.bundle("a", precedence=claimed)
+    play.take_in("a")
+    record = play.records[play.id("a")]
+    assert record.precedence == treated_as
+    assert record.payload.inline == data  # the block stays as it was
+
+
+def test_a_neighbour_that_nobody_configured_may_claim_routine_at_most() -> None:
     play = Playbook()
-    for name, destination in (("mine", INBOX), ("theirs", parse_eid("dtn://home/inbox"))):
-        bundle = decode_untrusted(play.bundle(name, destination))
-        primary = bundle.primary
-        fragment = encode(
-            Bundle(
-                type(primary)(
-                    primary.destination,
-                    primary.source,
-                    primary.report_to,
-                    primary.time_ms,
-                    primary.sequence,
-                    primary.lifetime_ms,
-                    primary.flags | BundleFlag.IS_FRAGMENT,
-                    primary.crc_type,
-                    0,
-                    1000,
-                ),
-                bundle.blocks,
-            )
-        )
-        play.data[name] = fragment
-        play.name(name, scan_untrusted(fragment).id)
-    play.expect(play.received(LAN, "mine", "theirs"), "store put theirs", "refuse lan0>dpop2 mine final")
+    play.bundle("a", precedence=5)
+    play.handle(play.received(LAN_HOME, "a"))
+    entry = play.agent.entry(play.id("a"))
+    assert entry is not None
+    assert entry.record.precedence == 1
 
 
 @pytest.mark.parametrize(
@@ -277,3 +270,48 @@ def test_counters_and_reports() -> None:
     play.handle(play.received(LAN, *names))
     assert play.kinds == ["bundles.received"]
     assert play.reports[0].fields["count"] == len(names)
+
+
+def test_an_anonymous_bundle_is_delivered_once_and_never_reported() -> None:
+    play = Playbook(status_reports=frozenset(ReportKind))
+    play.handle(ev.ReceiverAttached(1, INBOX))
+    play.bundle("a", INBOX, source=NULL_EID, flags=BundleFlag.MUST_NOT_FRAGMENT)
+    play.bundle("b", INBOX, source=NULL_EID, flags=BundleFlag.MUST_NOT_FRAGMENT, payload=b"another")
+    assert play.take_in("a") == ["accept lan0>dpop2 a", "deliver 1 a"]
+    play.expect(play.received(LAN, "a"), "accept lan0>dpop2 a")
+    play.expect(play.confirmed(1, "a"), "store delete a")
+    assert play.take_in("b") == ["accept lan0>dpop2 b", "deliver 1 b"]
+
+
+@pytest.mark.parametrize(("count", "is_kept"), [(1, True), (2, False), (3, False)])
+def test_the_hop_limit_ends_a_bundle_in_transit_and_not_one_that_has_arrived(count: int, is_kept: bool) -> None:
+    play = Playbook(status_reports=frozenset(ReportKind))
+    for name, destination in (("transit", parse_eid("dtn://home/inbox")), ("arrived", INBOX)):
+        bundle = decode_untrusted(play.bundle(name, destination, hop_limit=2, flags=BundleFlag.REPORT_DELETION))
+        blocks = [
+            CanonicalBlock(each.type, each.number, bytes((0x82, 2, count)), each.flags, each.crc_type)
+            if each.type == BlockType.HOP_COUNT
+            else each
+            for each in bundle.blocks
+        ]
+        play.data[name] = encode(Bundle(bundle.primary, tuple(blocks)))
+    play.handle(play.received(LAN, "transit", "arrived"))
+    assert (play.agent.entry(play.id("transit")) is not None) == is_kept
+    assert play.agent.entry(play.id("arrived")) is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "lifetime_ms"),
+    [
+        ({"time_ms": 0, "age_ms": 600_000}, HOUR_MS - 600_000),
+        ({"time_ms": 5, "age_ms": 600_000}, HOUR_MS - 600_000),
+        ({"time_ms": 5}, HOUR_MS),
+    ],
+    ids=["no clock at the source", "by age where there is no clock here", "nothing to go by"],
+)
+def test_expiry_on_a_node_without_a_clock(changes: dict[str, Any], lifetime_ms: int) -> None:
+    play = Playbook(clock_trusted=False)
+    play.bundle("a", **changes)
+    play.take_in("a")
+    record = play.records[play.id("a")]
+    assert (record.expiry_ms - play.now_ms, record.by_age) == (lifetime_ms, True)

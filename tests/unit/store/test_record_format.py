@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Heads, bodies and headers of a segment: there and back, and every flipped bit is noticed."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
 from meshd.base.errors import StoreError
+from meshd.bundle.eid import parse_eid
 from meshd.bundle.record import PayloadRef
 from meshd.store.record_format import (
     HEAD_BYTES,
@@ -126,8 +129,24 @@ def test_a_number_beyond_64_bits_is_refused() -> None:
 
 def test_put_fields_are_a_put_row() -> None:
     """The tuple that is written and the row that is read have the same fields."""
-    assert len(put_fields(record(1))) == len(PutRow.__struct_fields__)
+    reported = msgspec.structs.replace(record(1), report_to=parse_eid("dtn://home/"))
+    assert len(put_fields(reported)) == len(PutRow.__struct_fields__)
+    assert put_fields(record(1)) == put_fields(reported)[: -len(PutRow.__struct_defaults__)]
     assert len(mark_fields(bundle_id(1), 1)) == len(MarkRow.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"report_to": parse_eid("dtn://home/")}, {"total_adu_bytes": 99, "fragment": True}]
+)
+def test_what_is_rarely_there_comes_back(changes: dict[str, Any]) -> None:
+    given = record(1)
+    if changes.pop("fragment", False):
+        given = msgspec.structs.replace(given, id=given.id._replace(fragment_offset=5, fragment_bytes=6))
+    given = msgspec.structs.replace(given, **changes)
+    body = encode_body([put_fields(given)], [], [], {})
+    decoded = decode_body(body, _head(body))
+    assert decoded is not None
+    assert put_record(decoded.puts[0], given.id, given.payload) == given
 
 
 def _head(body: bytes) -> GroupHead:

@@ -105,6 +105,30 @@ async def test_answers_come_in_order_and_durable(nursery: trio.Nursery) -> None:
     await writer.close()
 
 
+async def test_what_nobody_waits_for_is_held_back_until_something_urgent_comes(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sync of a deletion does not stand in the way of the next bundle; much of it, or the end, is not held back."""
+    monkeypatch.setattr(writer_module, "LAZY_S", 10 * TIMEOUT_S)
+    monkeypatch.setattr(writer_module, "LAZY_GROUPS_MAX", 3)
+    log, _ = open_log(fake_disk())
+    answers = _Answers()
+    writer = _writer(log, answers)
+    await nursery.start(lambda task_status: writer.run(task_status=task_status))
+    writer.submit(put(1))
+    await answers.wait(1)
+    writer.submit(delete(1))
+    writer.submit(put(2))
+    await answers.wait(3)
+    assert [len(batch) for batch in answers.batches] == [1, 2]
+    for number in (3, 4, 5):
+        writer.submit(delete(number))
+    await answers.wait(6)
+    writer.submit(delete(6))
+    await writer.close()
+    assert len(answers.outcomes) == 7
+
+
 async def test_what_queues_during_a_sync_is_one_batch(nursery: trio.Nursery) -> None:
     """One sync for the first, one for all that came meanwhile; nothing is answered before its sync."""
     disk = _SlowDisk(fake_disk())

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fragmentation (RFC 9171 section 5.8) and reassembly (section 5.9) of encoded bundles, as pure functions.
+
+A fragment's primary block and payload block are made anew with the CRC types that they had; extension blocks go along
+as the bytes they are: all of them in the first fragment, those to be replicated in every one. When to fragment, and
+which fragments are needed for an ADU, is the node's business.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from meshd.base.limits import BUNDLE_SIZE_MAX_BYTES
+from meshd.bundle import cbor, crc
+from meshd.bundle.blocks import BlockFlag, BundleFlag, PrimaryBlock
+from meshd.bundle.canonical import encode_fields, read_block
+from meshd.bundle.errors import BundleError
+from meshd.bundle.header import BundleHeader
+from meshd.bundle.primary import encode_primary
+from meshd.bundle.scan import scan_untrusted
+
+FRAGMENTS_MAX: Final = 4096
+"""Fragments made of one bundle, and kept of one ADU, above this are refused."""
+ADU_SIZE_MAX_BYTES: Final = BUNDLE_SIZE_MAX_BYTES - 64 * 1024
+"""A larger ADU is not reassembled: as one bundle with its blocks it would be above the limit for bundles."""
+
+_IS_FRAGMENT: Final = int(BundleFlag.IS_FRAGMENT)
+_PAYLOAD_HEAD_MAX_BYTES: Final = 1 + 1 + 1 + 9 + 1
+"""Array, type, number, flags and CRC type of a payload block."""
+
+
+class Extent(NamedTuple):
+    """Bytes `start` to `end` (not included) of an ADU."""
+
+    start: int
+    end: int
+
+
+def extent_of(header: BundleHeader) -> Extent:
+    """What part of its ADU a bundle carries."""
+    start = max(header.id.fragment_offset, 0)
+    return Extent(start, start + header.payload_size)
+
+
+def fragment(data: bytes, header: BundleHeader, size_max_bytes: int) -> list[bytes]:
+    """Cut a bundle, which may be a fragment itself, into fragments of at most this size.
+
+    Args:
+        data: the encoded bundle.
+        header: what `scan_untrusted(data)` said.
+        size_max_bytes: of each encoded fragment.
+
+    Returns:
+        The fragments in order; the bundle itself when it is small enough.
+
+    Errors:
+        BundleError: `fragment` when it must not be fragmented or such small fragments can't be made.
+    """
+    if len(data) <= size_max_bytes:
+        return [data]
+    if header.flags & BundleFlag.MUST_NOT_FRAGMENT:
+        raise BundleError("fragment", "the bundle's flags say that it must not be fragmented")
+    all_blocks, replicated = _extension_runs(data, header)
+    block = read_block(data, header.payload_block_offset)
+    fragments: list[bytes] = []
+    position = 0
+    while position < header.payload_size:
+        front = b"\x9f" + _fragment_primary(header, position) + (replicated if position else all_blocks)
+        fixed_bytes = len(front) + _PAYLOAD_HEAD_MAX_BYTES + len(crc.ZERO_FIELDS[block.crc_type]) + 1
+        size = min(size_max_bytes - fixed_bytes - len(cbor.encode_bytes_head(size_max_bytes)), header.payload_size)
+        if size <= 0 or len(fragments) == FRAGMENTS_MAX:
+            raise BundleError("fragment", f"the bundle can't be cut into {FRAGMENTS_MAX} of {size_max_bytes} bytes")
+        start = header.payload_offset + position
+        content = data[start : min(start + size, header.payload_offset + header.payload_size)]
+        fragments.append(
+            front + encode_fields(block.type, block.number, block.flags, block.crc_type, content) + b"\xff"
+        )
+        position += len(content)
+    if not fragments:
+        raise BundleError("fragment", "the bundle has no payload to cut")
+    return fragments
+
+
+def _extension_runs(data: bytes, header: BundleHeader) -> tuple[bytes, bytes]:
+    """All extension blocks, and those that go into every fragment."""
+    replicated = []
+    pos = header.extensions_offset
+    while pos < header.payload_block_offset:
+        block = read_block(data, pos)
+        if block.flags & BlockFlag.REPLICATE_IN_FRAGMENTS:
+            replicated.append(data[block.start : block.end])
+        pos = block.end
+    return data[header.extensions_offset : header.payload_block_offset], b"".join(replicated)
+
+
+def _fragment_primary(header: BundleHeader, position: int) -> bytes:
+    is_fragment = header.flags & _IS_FRAGMENT
+    base = header.id.fragment_offset if is_fragment else 0
+    total_bytes = header.total_adu_bytes if is_fragment else header.payload_size
+    return _primary(header, header.flags | _IS_FRAGMENT, base + position, total_bytes)
+
+
+def _primary(header: BundleHeader, flags: int, offset: int | None, total_bytes: int | None) -> bytes:
+    return encode_primary(
+        PrimaryBlock(
+            header.destination,
+            header.source,
+            header.report_to,
+            header.id.time_ms,
+            header.id.sequence,
+            header.lifetime_ms,
+            flags,
+            header.primary_crc_type,
+            offset,
+            total_bytes,
+        )
+    )
+
+
+def choose_cover(extents: Sequence[Extent], total_bytes: int) -> list[int] | None:
+    """Which of these extents, taken in this order, make up the whole ADU; None when something is missing."""
+    order = sorted(range(len(extents)), key=lambda index: (extents[index].start, -extents[index].end))
+    chosen: list[int] = []
+    covered, reach, best = 0, 0, -1
+    for index in order:
+        start, end = extents[index]
+        if start > covered and reach > covered:
+            chosen.append(best)
+            covered = reach
+        if start > covered:
+            return None
+        if end > reach:
+            reach, best = end, index
+    if reach > covered:
+        chosen.append(best)
+    return chosen if reach >= total_bytes else None
+
+
+def reassemble(fragments: Iterable[bytes]) -> bytes:
+    """Make the original bundle out of all of its fragments, which may overlap and come in any order.
+
+    Where fragments overlap, the bytes of the one that begins first count. The primary block and the extension blocks
+    are those of the fragment at offset 0.
+
+    Errors:
+        BundleError: `fragment` when they are of different ADUs, something is missing, or it would be too large; and
+            as `scan_untrusted`.
+    """
+    parts = sorted(((scan_untrusted(data), data) for data in fragments), key=lambda part: part[0].id.fragment_offset)
+    if not parts:
+        raise BundleError("fragment", "there are no fragments to reassemble")
+    first, first_data = parts[0]
+    total_bytes = first.total_adu_bytes
+    if total_bytes > ADU_SIZE_MAX_BYTES:
+        raise BundleError("fragment", f"an ADU of {total_bytes} bytes: at most {ADU_SIZE_MAX_BYTES} are reassembled")
+    payload = bytearray()
+    for header, data in parts:
+        if header.id[:3] != first.id[:3] or header.total_adu_bytes != total_bytes or not header.is_fragment:
+            raise BundleError("fragment", "these are no fragments of one ADU")
+        extent = extent_of(header)
+        if extent.start > len(payload):
+            raise BundleError("fragment", f"bytes {len(payload)} to {extent.start} of the ADU are missing")
+        if extent.end > len(payload):
+            begin = header.payload_offset + len(payload) - extent.start
+            payload += data[begin : header.payload_offset + header.payload_size]
+    if len(payload) != total_bytes:
+        raise BundleError("fragment", f"the last {total_bytes - len(payload)} bytes of the ADU are missing")
+    return _whole(first_data, first, bytes(payload))
+
+
+def _whole(data: bytes, header: BundleHeader, payload: bytes) -> bytes:
+    block = read_block(data, header.payload_block_offset)
+    run = data[header.extensions_offset : header.payload_block_offset]
+    primary = _primary(header, header.flags & ~_IS_FRAGMENT, None, None)
+    last = encode_fields(block.type, block.number, block.flags, block.crc_type, payload)
+    whole = b"\x9f" + primary + run + last + b"\xff"
+    if len(whole) > BUNDLE_SIZE_MAX_BYTES:
+        raise BundleError("fragment", f"reassembled it has {len(whole)} bytes, above {BUNDLE_SIZE_MAX_BYTES}")
+    return whole

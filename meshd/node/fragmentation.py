@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fragmentation on demand (RFC 9171 section 5.8): what is too large for a link is replaced by fragments.
+
+The shell cuts, since the bundle may lie in the store. The fragments are one atomic group of the store, and when it is
+durable the original goes; from then on each is a bundle of its own.
+"""
+
+from typing import Final
+
+from msgspec import structs
+
+from meshd.bundle.blocks import BundleFlag
+from meshd.bundle.record import BundleId, BundleRecord, PayloadRef, bundle_ref
+from meshd.bundle.scan import scan_untrusted
+from meshd.node.bundle_table import BundleState, Entry
+from meshd.node.commands import FragmentBundle
+from meshd.node.events import BundleFragmented
+from meshd.node.sent_messages import message_id_of
+from meshd.node.state import NodeState
+
+PATCH_GROWTH_BYTES: Final = 48
+"""By how much hop count, age and the frame of a previous node block may make a bundle longer as it leaves; the EID of
+the node itself comes to that.
+"""
+
+_MUST_NOT_FRAGMENT: Final = int(BundleFlag.MUST_NOT_FRAGMENT)
+
+
+class Fragmentation:
+    """Owns the bundles that are being cut, and knows which original the fragments being stored replace."""
+
+    def __init__(self, state: NodeState) -> None:
+        self._state = state
+        self.growth_bytes = PATCH_GROWTH_BYTES + len(state.settings.id.cbor)
+        self._originals: dict[BundleId, BundleId] = {}
+
+    def is_too_large(self, record: BundleRecord, transfer_mtu_bytes: int) -> bool:
+        """Whether it may be above the link's limit as it leaves."""
+        return record.size_bytes + self.growth_bytes > transfer_mtu_bytes
+
+    def may_cut(self, record: BundleRecord) -> bool:
+        """False when it must not be fragmented."""
+        return not record.flags & _MUST_NOT_FRAGMENT
+
+    def cut(self, entry: Entry, transfer_mtu_bytes: int) -> None:
+        """Ask the shell for fragments that fit."""
+        entry.state, entry.link = BundleState.FRAGMENTING, None
+        payload = entry.record.payload
+        if entry.inline is not None:
+            payload = PayloadRef(payload.segment, payload.offset, payload.size_bytes, entry.inline)
+        size_max_bytes = transfer_mtu_bytes - self.growth_bytes
+        self._state.commands.append(FragmentBundle(entry.record.id, payload, size_max_bytes))
+
+    def done(self, event: BundleFragmented) -> Entry | None:
+        """The fragments are there. Returns the original when it could not be cut: it has to wait."""
+        state = self._state
+        entry = state.table.get(event.id)
+        if entry is None or entry.state is not BundleState.FRAGMENTING:
+            return None
+        fresh = [each for each in (self._entry(entry, data) for data in event.fragments) if each is not None]
+        if not fresh:
+            if event.fragments:  # a crash between storing the fragments and forgetting the original: they are here
+                state.delete(entry)
+                return None
+            return entry
+        for each in fresh:
+            self._originals[each.record.id] = event.id
+            state.add(each)
+        state.report("bundle.fragmented", bundle=bundle_ref(event.id), fragments=len(event.fragments))
+        return None
+
+    def settle(self, fragment: BundleId) -> None:
+        """A fragment is durable, and so are its siblings: the original goes."""
+        original = self._originals.pop(fragment, None)
+        entry = self._state.table.get(original) if original is not None else None
+        if entry is None:
+            return
+        siblings = sum(each == original for each in self._originals.values())
+        self._state.delete(entry)
+        if entry.is_own:
+            self._state.messages.part_split(message_id_of(entry.record.id, entry.record.part), siblings)
+
+    def storing_failed(self, fragment: BundleId) -> Entry | None:
+        """Returns the original, which stays and has to wait, with the first of its fragments that failed."""
+        original = self._originals.pop(fragment, None)
+        entry = self._state.table.get(original) if original is not None else None
+        if entry is None or entry.state is not BundleState.FRAGMENTING:
+            return None
+        return entry
+
+    @property
+    def is_storing(self) -> bool:
+        """Whether fragments are being stored."""
+        return bool(self._originals)
+
+    def _entry(self, original: Entry, data: bytes) -> Entry | None:
+        header = scan_untrusted(data)
+        if self._state.table.get(header.id) is not None:
+            return None
+        record = structs.replace(
+            original.record,
+            id=header.id,
+            size_bytes=len(data),
+            flags=header.flags,
+            payload=PayloadRef(-1, 0, len(data), data),
+            total_adu_bytes=header.total_adu_bytes,
+        )
+        return Entry(record, header, data, is_own=original.is_own)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bundles to a group endpoint: which members are left, over which links copies go, and what a restart has to know.
+
+Each node that has the bundle brings it to every member but itself, the source and whoever brought it; a copy that the
+next hop has taken counts for all members that it was sent for. Members whom the only way leads back to are the
+business of whoever brought it. The duplicate memory ends what goes around.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+from msgspec import structs
+
+from meshd.bundle.eid import Eid, parse_eid
+from meshd.bundle.record import BundleId, BundleRecord, bundle_id_text
+from meshd.link.identity import LinkId
+from meshd.routing.decision import Forward, LinkView, Router
+
+NOTE_PREFIX: Final = "copies/"
+
+
+class _Note(msgspec.Struct, array_like=True):
+    """What the store keeps of a group's bundle."""
+
+    is_delivered: bool
+    left: list[str]
+
+
+class Copies:
+    """Where one bundle to a group still has to go."""
+
+    __slots__ = ("is_delivered", "is_noted", "left", "links", "refused")
+
+    def __init__(self, left: Iterable[Eid], *, is_delivered: bool) -> None:
+        self.left = set(left)
+        """Members for whom no next hop has taken a copy."""
+        self.is_delivered = is_delivered
+        """An application here has confirmed it, or this node is no member."""
+        self.links: dict[LinkId, set[Eid]] = {}
+        """Where a copy is queued, under way or refused for a while, and the members that it is for."""
+        self.refused: set[LinkId] = set()
+        self.is_noted = False
+
+    def taken(self, link: LinkId) -> None:
+        """The neighbour has a copy."""
+        self.left -= self.links.pop(link, set())
+        self.left.discard(link.neighbour)
+        self.refused.discard(link)
+
+    def release(self, link: LinkId) -> None:
+        """The copy is not on this link any more: its members are to be decided anew."""
+        self.links.pop(link, None)
+        self.refused.discard(link)
+
+    def release_refused(self) -> None:
+        """Time to ask again."""
+        for link in list(self.refused):
+            self.release(link)
+
+    def plan(self, record: BundleRecord, router: Router, links: LinkView, now: float) -> tuple[list[LinkId], str]:
+        """Choose for the members without a copy: links on which one has to be queued now, and why others wait."""
+        busy = set().union(*self.links.values())
+        fresh: list[LinkId] = []
+        reason = ""
+        for member in sorted(self.left - busy, key=str):
+            decision = router.choose_next_hops(structs.replace(record, destination=member), links, now)
+            if isinstance(decision, Forward):
+                link = decision.links[0]
+                if link not in self.links:
+                    self.links[link] = set()
+                    fresh.append(link)
+                self.links[link].add(member)
+            elif decision.leads_back:
+                self.left.discard(member)
+            else:
+                reason = decision.reason
+        return fresh, reason
+
+    def note(self) -> bytes:
+        """For the store."""
+        self.is_noted = True
+        return msgspec.msgpack.encode(_Note(self.is_delivered, sorted(member.uri for member in self.left)))
+
+
+def note_key(bundle: BundleId) -> str:
+    """Where the store keeps the note."""
+    return NOTE_PREFIX + bundle_id_text(bundle)
+
+
+def begin(record: BundleRecord, members: frozenset[Eid], own_node: Eid) -> Copies:
+    """A bundle to a group is here for the first time."""
+    done = {own_node, record.id.source.node, record.previous_node}
+    return Copies(members - done, is_delivered=own_node not in members)
+
+
+def resume(record: BundleRecord, notes: Mapping[str, bytes]) -> Copies | None:
+    """After a restart: what the note says; None when nothing had happened yet."""
+    data = notes.get(note_key(record.id))
+    if not data:
+        return None
+    note = msgspec.msgpack.decode(data, type=_Note)
+    copies = Copies(map(parse_eid, note.left), is_delivered=note.is_delivered)
+    copies.is_noted = True
+    return copies

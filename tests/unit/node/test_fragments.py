@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fragmentation on demand and reassembly in the node (RFC 9171 sections 5.8 and 5.9)."""
+
+from typing import Any
+
+import pytest
+
+from meshd.bundle.admin_record import Assertion, StatusReport, encode_status_report
+from meshd.bundle.blocks import Bundle, BundleFlag, CanonicalBlock, PrimaryBlock
+from meshd.bundle.codec import encode
+from meshd.bundle.eid import parse_eid
+from meshd.bundle.fragment import fragment, reassemble
+from meshd.bundle.scan import scan_untrusted
+from meshd.link.identity import LinkId
+from meshd.link.settings import NeighbourSettings
+from meshd.node import commands as cmd
+from meshd.node import events as ev
+from meshd.node.bundle_table import URGENT_RESERVE, Room
+from meshd.node.reassembly import RETRY_S
+from meshd.routing.settings import RouteSettings
+from tests.unit.node.playbook import (
+    DPOP2,
+    HOME,
+    HOUR_MS,
+    INBOX,
+    LAN,
+    LAN_HOME,
+    NEIGHBOURS,
+    NODE,
+    SAT,
+    Playbook,
+)
+
+MTU = 400
+DPOP3 = parse_eid("dtn://dpop3/")
+BIG = bytes(range(256)) * 4
+
+
+def make(play: Playbook, name: str, size_max_bytes: int = MTU, **changes: Any) -> list[str]:
+    """A bundle in fragments, which get names such as `a0`."""
+    data = play.bundle(name, changes.pop("destination", INBOX), **({"payload": BIG} | changes))
+    names = []
+    for index, piece in enumerate(fragment(data, scan_untrusted(data), size_max_bytes)):
+        names.append(f"{name}{index}")
+        play.data[names[-1]] = piece
+        play.name(names[-1], scan_untrusted(piece).id)
+    return names
+
+
+def joined(play: Playbook, name: str, *fragments: str) -> ev.BundleReassembled:
+    """The shell has joined the fragments."""
+    return ev.BundleReassembled(play.id(name), reassemble([play.data[each] for each in fragments]))
+
+
+def cut(play: Playbook) -> ev.BundleFragmented:
+    """The shell has done what the agent asked for last; the fragments get names such as `a+0`."""
+    (command,) = [command for command in play.commands if isinstance(command, cmd.FragmentBundle)]
+    data = command.payload.inline or play.data[play.name_of(command.id)]
+    pieces = fragment(data, scan_untrusted(data), command.size_max_bytes)
+    for index, piece in enumerate(pieces):
+        play.name(f"{play.name_of(command.id)}+{index}", scan_untrusted(piece).id)
+    return ev.BundleFragmented(command.id, pieces)
+
+
+def narrow(play: Playbook, mtu_bytes: int = MTU) -> None:
+    """The link home comes up and takes little."""
+    play.handle(ev.LinkUp(SAT, mtu_bytes))
+    play.handle(ev.LinkWritable(SAT, 1_000_000))
+
+
+# Fragmentation
+
+
+def test_what_is_too_large_for_the_link_goes_in_fragments() -> None:
+    play = Playbook()
+    narrow(play)
+    play.bundle("a", payload=BIG)
+    (accept, wish) = play.take_in("a")
+    assert accept == "accept lan0>dpop2 a"
+    assert wish.startswith("fragment a ")
+    assert int(wish.split()[2]) < MTU
+    assert play.state("a") == "fragmenting"
+    play.expect(cut(play), "store put a+0 a+1 a+2 a+3 a+4 a+5")
+    record = play.records[play.id("a+1")]
+    assert (record.total_adu_bytes, record.previous_node) == (len(BIG), DPOP2)
+    assert record.expiry_ms == play.now_ms + HOUR_MS
+    assert play.state("a") == "fragmenting"
+    names = [f"a+{index}" for index in range(6)]
+    play.expect(play.stored(*names), "store delete a", f"send sat0>home {' '.join(names)}")
+    play.expect(play.acknowledged(SAT, *names), f"store delete {' '.join(names)}")
+    assert play.agent.entries() == []
+
+
+def test_another_link_that_takes_it_whole_is_better() -> None:
+    play = Playbook(neighbours=(NeighbourSettings(HOME, "lan0", None), *NEIGHBOURS))
+    play.handle(ev.LinkUp(LAN_HOME, MTU))
+    play.up(SAT)
+    play.bundle("a", payload=BIG)
+    assert play.take_in("a")[-1] == "send sat0>home a"
+
+
+def test_what_must_not_be_fragmented_waits_for_another_way() -> None:
+    play = Playbook()
+    narrow(play)
+    play.bundle("a", payload=BIG, flags=BundleFlag.MUST_NOT_FRAGMENT)
+    play.take_in("a")
+    entry = play.agent.entry(play.id("a"))
+    assert entry is not None
+    assert entry.state.value == "waiting"
+    assert "must not be fragmented" in entry.reason
+    play.handle(ev.LinkDown(SAT, "gone"))
+    assert play.up(SAT) == ["send sat0>home a"]
+
+
+def test_what_must_not_be_fragmented_goes_round() -> None:
+    play = Playbook(
+        neighbours=(NeighbourSettings(DPOP3, "lan0", None), *NEIGHBOURS), routes=(RouteSettings(HOME, DPOP3, ()),)
+    )
+    narrow(play)
+    play.up(LinkId("lan0", DPOP3))
+    play.bundle("a", payload=BIG, flags=BundleFlag.MUST_NOT_FRAGMENT)
+    assert play.take_in("a")[-1] == "send lan0>dpop3 a"
+
+
+def test_what_can_not_be_cut_waits() -> None:
+    play = Playbook()
+    narrow(play, 100)
+    play.bundle("a", payload=BIG)
+    play.take_in("a")
+    play.expect(ev.BundleFragmented(play.id("a"), (), "too small"))
+    entry = play.agent.entry(play.id("a"))
+    assert entry is not None
+    assert (entry.state.value, entry.reason) == ("waiting", "too small")
+    assert play.wake_at is not None
+
+
+def test_fragments_that_can_not_be_stored_leave_the_original() -> None:
+    play = Playbook()
+    narrow(play)
+    play.bundle("a", payload=BIG)
+    play.take_in("a")
+    play.handle(cut(play))
+    play.expect(play.not_stored(*(f"a+{index}" for index in range(6))))
+    assert play.state("a") == "waiting"
+    play.later(120)
+    assert [line.split()[:2] for line in play.handle(ev.TimerFired())] == [["fragment", "a"]]
+
+
+def test_a_crash_between_fragments_and_deletion_is_mended() -> None:
+    play = Playbook()
+    narrow(play)
+    play.bundle("a", payload=BIG)
+    play.take_in("a")
+    event = cut(play)
+    play.handle(event)
+    records = list(play.records.values())
+    other = Playbook()
+    other._names, other._ids, other.data = play._names, play._ids, play.data
+    other.handle(ev.StoreRecovered(records, (), {}))
+    assert len(other.agent.entries()) == 7
+    other.handle(ev.LinkUp(SAT, MTU))
+    assert [type(command) for command in other.commands if isinstance(command, cmd.FragmentBundle)]
+    other.expect(event, "store delete a")
+
+
+def test_a_message_of_ours_is_forwarded_when_all_fragments_are() -> None:
+    play = Playbook(part_bytes=2000)
+    narrow(play)
+    play.handle(play.submitted(data=BIG))
+    play.handle(play.stored("own0"))
+    play.handle(cut(play))
+    names = [f"own0+{index}" for index in range(len(play.agent.entries()) - 1)]
+    play.handle(play.stored(*names))
+    play.handle(play.acknowledged(SAT, *names[1:]))
+    assert play.message("own0").state.value == "queued"
+    play.handle(play.acknowledged(SAT, names[0]))
+    assert play.message("own0").state.value == "forwarded"
+
+
+# Reassembly
+
+
+def test_fragments_wait_for_their_siblings_and_become_the_bundle() -> None:
+    play = Playbook()
+    play.handle(ev.ReceiverAttached(1, INBOX))
+    names = make(play, "a", flags=BundleFlag.REPORT_DELIVERY)
+    last = names.pop()
+    assert play.take_in(*names) == [f"accept lan0>dpop2 {' '.join(names)}"]
+    assert {play.state(name) for name in names} == {"reassembling"}
+    assert play.take_in(last) == [f"accept lan0>dpop2 {last}", f"reassemble {' '.join([*names, last])}"]
+    play.expect(joined(play, "a", *names, last), "store put a")
+    play.expect(play.stored("a"), f"store delete {' '.join([*names, last])}", "deliver 1 a")
+    assert play.handle(play.confirmed(1, "a"))[0].startswith("store put own0; delete a")
+    report = scan_untrusted(play.records[play.id("own0")].payload.inline or b"")
+    assert report.is_admin_record
+
+
+def test_fragments_of_what_is_stored_already_are_dropped_after_a_restart() -> None:
+    play = Playbook()
+    names = make(play, "a")
+    play.take_in(*names[:2])
+    whole = Playbook()
+    whole._names, whole._ids, whole.data = play._names, play._ids, play.data
+    whole.take_in("a")
+    records = [whole.records[play.id("a")], *(play.records[play.id(name)] for name in names[:2])]
+    other = Playbook()
+    other._names, other._ids, other.data = play._names, play._ids, play.data
+    other.expect(ev.StoreRecovered(records, (), {}), f"store delete {names[0]} {names[1]}")
+    assert other.state("a") == "for_delivery"
+
+
+def test_an_echo_request_in_fragments_is_answered_when_it_is_whole() -> None:
+    play = Playbook()
+    play.up(LAN)
+    names = make(play, "a", destination=parse_eid("dtn://dpop1/echo"))
+    play.take_in(*names)
+    play.handle(joined(play, "a", *names))
+    (line, *_) = play.handle(play.stored("a"))
+    assert line.startswith(f"store put own0; delete {' '.join(names)} a")
+
+
+def test_late_fragments_of_what_is_known_are_acknowledged_and_forgotten() -> None:
+    play = Playbook()
+    names = make(play, "a")
+    play.take_in("a")
+    play.expect(play.received(LAN, names[0]), f"accept lan0>dpop2 {names[0]}")
+    assert play.state(names[0]) is None
+
+
+def test_the_whole_bundle_makes_its_fragments_superfluous() -> None:
+    play = Playbook()
+    names = make(play, "a")
+    play.take_in(names[0])
+    play.handle(play.received(LAN, "a"))
+    play.expect(play.stored("a"), f"store delete {names[0]}", "accept lan0>dpop2 a")
+
+
+def test_overlapping_fragments_are_kept_only_where_they_add_something() -> None:
+    play = Playbook()
+    names = make(play, "a")
+    data = play.data["a"]
+    for index, piece in enumerate(fragment(data, scan_untrusted(data), 200)):
+        play.data[f"small{index}"] = piece
+        play.name(f"small{index}", scan_untrusted(piece).id)
+    play.take_in(names[0])
+    assert play.take_in("small0") == ["store delete small0", "accept lan0>dpop2 small0"]
+
+
+def test_a_fragment_that_contradicts_is_refused() -> None:
+    play = Playbook()
+    names = make(play, "a")
+    sequence = play.id("a").sequence
+    others = make(play, "b", payload=BIG + b"more", sequence=sequence)
+    elsewhere = make(play, "c", destination=parse_eid("dtn://dpop1/other"), sequence=sequence)
+    play.take_in(names[0])
+    for other in (others[-1], elsewhere[-1]):
+        play.expect(play.received(LAN, other), f"refuse lan0>dpop2 {other} final")
+
+
+@pytest.mark.parametrize("total_bytes", [0, 1 << 30])
+def test_an_adu_that_can_never_be_reassembled_is_refused(total_bytes: int) -> None:
+    play = Playbook()
+    primary = PrimaryBlock(INBOX, HOME, HOME, play.now_ms, 1, HOUR_MS, BundleFlag.IS_FRAGMENT, 2, 0, total_bytes)
+    data = encode(Bundle(primary, (CanonicalBlock(1, 1, b"" if not total_bytes else b"x", 0, 2),)))
+    play.data["x"] = data
+    play.name("x", scan_untrusted(data).id)
+    play.expect(play.received(LAN, "x"), "refuse lan0>dpop2 x final")
+
+
+def test_expired_and_cancelled_fragments_are_dropped() -> None:
+    play = Playbook()
+    names = make(play, "a")
+    play.take_in(*names[:2])
+    play.expect(ev.BundleCancelled(play.id(names[0]), "uid 0"), f"store delete {names[0]}")
+    play.later(HOUR_MS / 1000 + 1)
+    assert f"store delete {names[1]}" in play.handle(ev.TimerFired())
+    assert len(play.agent._reassembly) == 0
+
+
+def test_a_whole_that_could_not_be_stored_is_joined_again_later() -> None:
+    play = Playbook()
+    names = make(play, "a")
+    play.take_in(*names)
+    play.handle(joined(play, "a", *names))
+    play.expect(play.not_stored("a"))
+    assert play.wake_at is not None
+    play.later(RETRY_S)
+    play.expect(ev.TimerFired(), f"reassemble {' '.join(names)}")
+
+
+def test_fragments_that_do_not_fit_each_other_are_dropped_and_unreadable_ones_too() -> None:
+    play = Playbook()
+    names = make(play, "a")
+    play.take_in(*names)
+    play.expect(ev.DataUnreadable([play.id(names[0])], "damaged"), f"store delete {names[0]}")
+    play.expect(ev.BundleReassembled(play.id("a"), None))
+    assert play.state(names[1]) == "reassembling"
+    other = Playbook()
+    names = make(other, "a")
+    other.take_in(*names)
+    other.expect(ev.BundleReassembled(other.id("a"), None, "they do not fit"), f"store delete {' '.join(names)}")
+    assert other.kinds == ["bundle.deleted"]
+
+
+def test_a_report_in_fragments_is_read_when_it_is_whole() -> None:
+    play = Playbook()
+    play.up(SAT)
+    name = play.submit()
+    play.handle(play.acknowledged(SAT, name))
+    payload = encode_status_report(StatusReport(play.id(name), delivered=Assertion(is_asserted=True)))
+    names = make(
+        play, "r", 110, destination=NODE, source=HOME, flags=BundleFlag.IS_ADMIN_RECORD, payload=payload, hop_limit=0
+    )
+    assert len(names) > 1
+    play.take_in(*names)
+    play.handle(joined(play, "r", *names))
+    assert play.message(name).state.value == "delivered"
+
+
+def test_only_the_oldest_that_lacks_something_grows_in_a_full_store() -> None:
+    play = Playbook(quota_bytes=4000)
+    first, second = make(play, "a"), make(play, "b")
+    play.take_in(first[0])
+    play.take_in(second[0])
+    limit = int(4000 * (Room.OTHER_MESSAGES.value + URGENT_RESERVE))
+    for name in second[1:]:
+        play.handle(play.received(LAN, name))
+        if any(isinstance(command, cmd.RefuseTransfer) for command in play.commands):
+            break
+        play.handle(play.stored(name))
+    assert play.agent.stored_bytes <= limit
+    before = play.agent.stored_bytes
+    for name in first[1:]:
+        play.handle(play.received(LAN, name))
+        assert not any(isinstance(command, cmd.RefuseTransfer) for command in play.commands)
+        play.handle(play.stored(name))
+    assert play.agent.stored_bytes > before
+
+
+def test_recovered_fragments_go_on_waiting() -> None:
+    play = Playbook()
+    names = make(play, "a")
+    play.take_in(*names[:-1])
+    other = Playbook()
+    other._names, other._ids, other.data = play._names, play._ids, play.data
+    other.handle(ev.StoreRecovered([play.records[play.id(name)] for name in names[:-1]], (), {}))
+    assert other.take_in(names[-1])[-1] == f"reassemble {' '.join(names)}"
