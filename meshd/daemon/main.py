@@ -13,7 +13,10 @@ import trio
 
 from meshd.base.errors import GateError, MeshdError, SettingsError
 from meshd.base.version import __version__
-from meshd.daemon.node import Node
+from meshd.bearer.congestion import check_congestion
+from meshd.daemon.node import TIME_FLOOR_FILE, Node
+from meshd.daemon.time_floor import TimeFloor
+from meshd.daemon.tls import load_identity
 from meshd.emcon.gate import EmissionGate, NoGate
 from meshd.linux.emission_gate import KernelGate
 from meshd.settings.configuration import Configuration
@@ -41,6 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     exit_code = 0
     try:
         trio.run(_run, configuration, path)
+    except* SettingsError as group:
+        for reason in _reasons(group):
+            sys.stderr.write(f"meshd: {reason}\n")
+        exit_code = EXIT_CONFIG
     except* (MeshdError, OSError) as group:
         for reason in _reasons(group):
             sys.stderr.write(f"meshd: {reason}\n")
@@ -70,12 +77,29 @@ def _check(path: Path, configuration: Configuration) -> int:
         f"{path}: good: {configuration.node.id.uri}, {len(configuration.bearers)} bearers,"
         f" {len(configuration.neighbours)} neighbours, {len(configuration.routes)} routes\n"
     )
+    if configuration.tls is not None:
+        _check_tls(configuration)
+    for bearer in configuration.bearers:
+        problem = check_congestion(bearer.congestion)
+        if problem:
+            sys.stdout.write(f"bearer {bearer.name}: {problem}\n")
     if not configuration.emcon.gate:
         sys.stdout.write("emission gate: off ([emcon] gate = false): silence is not kept by the kernel\n")
         return 0
     for piece in _lacking():
         sys.stdout.write(f"emission gate: {piece}\n")
     return 0
+
+
+def _check_tls(configuration: Configuration) -> None:
+    """Say what is wrong with the [tls] files, by this host's clock."""
+    try:
+        identity = load_identity(configuration, TimeFloor(Path(configuration.node.state_dir) / TIME_FLOOR_FILE))
+    except (SettingsError, OSError) as error:
+        sys.stdout.write(f"tls: {error}\n")
+        return
+    for warning in [] if identity is None else identity.warn():
+        sys.stdout.write(f"tls: {warning}\n")
 
 
 def _lacking() -> list[str]:

@@ -9,7 +9,8 @@ lease ends.
 import random
 import secrets
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,11 +18,14 @@ import trio
 
 from meshd.base.errors import SettingsError, StoreError
 from meshd.base.version import __version__
+from meshd.bearer.bearer import Bearer
+from meshd.bearer.mtcp import MtcpAdapter
 from meshd.bearer.tcp import TcpBearer
 from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId, PayloadRef
 from meshd.control.errors import ControlError
 from meshd.control.server_session import HelloInfo
+from meshd.daemon.aap2_server import Aap2Server
 from meshd.daemon.control_server import ControlServer
 from meshd.daemon.dtn_clock import DtnClock, monotonic_s, wall_ms
 from meshd.daemon.emission import EmissionControl
@@ -32,13 +36,15 @@ from meshd.daemon.queries import Queries
 from meshd.daemon.receivers import Receivers
 from meshd.daemon.service import Service
 from meshd.daemon.submissions import Submissions
+from meshd.daemon.time_floor import TimeFloor
 from meshd.daemon.timer import AgentTimer
+from meshd.daemon.tls import load_identity
 from meshd.emcon.gate import EmissionGate
-from meshd.link.settings import Posture
+from meshd.link.settings import BearerSettings, Posture
 from meshd.linux.sd_notify import SdNotify
 from meshd.node.agent import Agent
 from meshd.node.commands import WriteStore
-from meshd.node.events import ClockStepped, PosturesChanged, StoreRecovered, TimerFired
+from meshd.node.events import ClockStepped, Event, PosturesChanged, StoreRecovered, TimerFired
 from meshd.routing.static_router import StaticRouter
 from meshd.settings.compare import compare, merge
 from meshd.settings.configuration import Configuration
@@ -48,11 +54,13 @@ from meshd.store.segment_log import SegmentLog
 from meshd.store.writer import StoreWriter
 
 CLOCK_WATCH_S: Final = 1.0
+CERTIFICATE_WATCH_S: Final = 6 * 3600.0
 CLOCK_UNCERTAINTY_MS: Final = 1000
 """Claimed for a clock that the configuration trusts, until something measures it."""
 
 STORE_DIRECTORY: Final = "store"
 EMCON_STATE_FILE: Final = "emcon.state"
+TIME_FLOOR_FILE: Final = "time.floor"
 DIRECTORY_MODE: Final = 0o700
 
 
@@ -84,14 +92,15 @@ class Node:
         )
         self._timer = AgentTimer(lambda: self._engine.dispatch(TimerFired()))
         own_node = configuration.node.id
+        self._floor = TimeFloor(self._state_dir / TIME_FLOOR_FILE)
+        self._tls = load_identity(configuration, self._floor)
         self._bearers = {
-            bearer.name: TcpBearer(
-                bearer,
-                [neighbour for neighbour in configuration.neighbours if neighbour.bearer == bearer.name],
-                own_node,
+            bearer.name: Bearer(
+                bearer.name,
+                configuration.neighbours,
                 self._dispatch,
-                self.report,
-                random.Random(secrets.randbits(64)),
+                partial(self._make_tcp, bearer),
+                partial(self._make_mtcp, bearer),
             )
             for bearer in configuration.bearers
         }
@@ -109,7 +118,7 @@ class Node:
         self._postures: dict[str, Posture] = {}
         self._queries = Queries(self._agent, self._hub, self._dispatch)
         submissions = Submissions(self._dispatch, own_node, lambda: self._configuration.node.lifetime_ms)
-        receivers = Receivers(self._dispatch, self.read, self._is_here, own_node)
+        receivers = Receivers(self._dispatch, self.read, self._is_here, own_node, self._own_groups)
         self._service = Service(
             agent=self._agent,
             settings=lambda: self._configuration.node,
@@ -132,6 +141,15 @@ class Node:
             clock=monotonic_s,
         )
         self._stop = trio.Event()
+
+    def _make_tcp(self, bearer: BearerSettings, dispatch: Callable[[Event], None]) -> TcpBearer:
+        configuration = self._configuration
+        rng = random.Random(secrets.randbits(64))
+        return TcpBearer(bearer, configuration.neighbours, configuration.node.id, dispatch, self.report, rng, self._tls)
+
+    def _make_mtcp(self, bearer: BearerSettings, dispatch: Callable[[Event], None]) -> MtcpAdapter:
+        rng = random.Random(secrets.randbits(64))
+        return MtcpAdapter(bearer, self._configuration.neighbours, dispatch, self.report, rng)
 
     # Ports
 
@@ -162,8 +180,15 @@ class Node:
                 await self._recover(nursery)
                 nursery.start_soon(self._timer.run)
                 nursery.start_soon(self._watch_clock)
+                nursery.start_soon(self._watch_certificates)
+                if self._configuration.node.clock_trusted:
+                    nursery.start_soon(self._floor.run, self._warn)
                 await nursery.start(self._emission.run)
                 await nursery.start(self._control_server().serve)
+                if self._configuration.aap2 is not None:
+                    own_node = self._configuration.node.id
+                    aap2 = Aap2Server(self._configuration.aap2, own_node, self._service, self.report)
+                    await nursery.start(aap2.serve)
                 for bearer in self._bearers.values():
                     await nursery.start(bearer.run)
                 if self._notify.watchdog_s is not None:
@@ -243,8 +268,9 @@ class Node:
         """Take over what can be taken over; SettingsError leaves everything as it was."""
         new = await trio.to_thread.run_sync(load, self._config_path)
         changed, needs_restart = compare(self._configuration, new)
-        self._configuration = merge(self._configuration, new)
-        configuration = self._configuration
+        configuration = merge(self._configuration, new)
+        tls = await trio.to_thread.run_sync(load_identity, configuration, self._floor)
+        self._configuration, self._tls = configuration, tls
         self._agent.reconfigure(
             configuration.node,
             configuration.neighbours,
@@ -254,12 +280,27 @@ class Node:
         )
         for name, bearer in self._bearers.items():
             bearer.configure([each for each in configuration.neighbours if each.bearer == name])
+            if tls is not None:
+                bearer.set_identity(tls)
+        self._warn_of_certificates()
         await self._emission.reload(configuration.emcon)
         self._dispatch(PosturesChanged(self._postures))
         self.report("config.reloaded", {"changed": ", ".join(changed), "needs_restart": ", ".join(needs_restart)})
         return {"changed": changed, "needs_restart": needs_restart}
 
     # Small parts
+
+    async def _watch_certificates(self) -> None:
+        while True:
+            self._warn_of_certificates()
+            await trio.sleep(CERTIFICATE_WATCH_S)
+
+    def _warn_of_certificates(self) -> None:
+        for reason in [] if self._tls is None else self._tls.warn():
+            self._warn(reason)
+
+    def _warn(self, reason: str) -> None:
+        self.report("tls.warning", {"reason": reason})
 
     def _dispatch(self, event: Any) -> None:
         self._engine.dispatch(event)
@@ -283,6 +324,11 @@ class Node:
     def _is_here(self, bundle: BundleId) -> bool:
         return self._agent.entry(bundle) is not None
 
+    def _own_groups(self) -> list[Eid]:
+        """Groups that this node is a member of."""
+        node = self._configuration.node
+        return [group.endpoint for group in node.groups if node.id in group.members]
+
     def _uncertainty_ms(self) -> int | None:
         return CLOCK_UNCERTAINTY_MS if self._configuration.node.clock_trusted else None
 
@@ -301,4 +347,5 @@ def mission_nodes(configuration: Configuration) -> frozenset[Eid]:
     named = {neighbour.node for neighbour in configuration.neighbours}
     named.update(route.destination for route in configuration.routes if route.destination is not None)
     named.update(route.via for route in configuration.routes)
+    named.update(member for group in configuration.node.groups for member in group.members)
     return frozenset(named)

@@ -136,6 +136,7 @@ class Service:
                 "known": agent.known_count,
             },
             "links": {"up": sum(link.is_up for link in links), "total": len(links)},
+            "tls": {link.id.bearer: link.bearer.tls.value for link in links},
             "queued": {"bundles": len(onward), "bytes": sum(e.record.size_bytes for e in onward)},
             "emcon": {
                 "profile": emcon["profile"],
@@ -172,9 +173,10 @@ class Service:
         }
 
     async def _links(self, session: SessionHandle, params: dict[str, Any]) -> dict[str, Any]:
-        return {"links": [self._link(link) for link in self._agent.links.links()]}
+        snapshots = self._snapshot_by_link()
+        return {"links": [self._link(link, snapshots.get(str(link.id), {})) for link in self._agent.links.links()]}
 
-    def _link(self, link: Link) -> dict[str, Any]:
+    def _link(self, link: Link, snapshot: Snapshot) -> dict[str, Any]:
         queued_bundles, queued_bytes = self._agent.forwarding.queued(link.id)
         return {
             "link": str(link.id),
@@ -183,6 +185,7 @@ class Service:
             "neighbour": link.id.neighbour.uri,
             "state": "up" if link.is_up else "down",
             "posture": self._agent.links.posture(link.id.bearer).value,
+            "tls": snapshot.get("tls"),
             "since_s": round(monotonic_s() - link.since, 3),
             "queued_bundles": queued_bundles,
             "queued_bytes": queued_bytes,

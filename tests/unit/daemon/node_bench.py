@@ -96,6 +96,10 @@ class FakeBearer:
         """BearerPort."""
         self.sent.extend((bundle, b"".join(chunks)) for bundle, chunks in rows)
 
+    def send_urgent(self, link: LinkId, rows: Sequence[tuple[BundleId, Sequence[bytes | memoryview]]]) -> None:
+        """BearerPort."""
+        self.send_bundles(link, rows)
+
 
 class NodeBench:
     """Also the engine's ApplicationPort."""

@@ -27,7 +27,8 @@ from meshd.control.frames import FrameReader, Notification, Request, Response, d
 from meshd.control.server_session import HelloInfo
 from meshd.control.settings import ControlSettings
 from meshd.daemon.control_handler import SessionHandle
-from meshd.daemon.control_server import ControlServer, ControlSocketError, ServerLimits
+from meshd.daemon.control_server import ControlServer, ServerLimits
+from meshd.daemon.unix_socket import UnixSocketError
 
 HELLO = HelloInfo("dtn://dpop1/", "0.1.0")
 
@@ -316,7 +317,7 @@ def open_error(settings: ControlSettings) -> str:
     with pytest.raises(ExceptionGroup) as caught:
         trio.run(start_in_vain, settings)
     (error,) = caught.value.exceptions
-    assert isinstance(error, ControlSocketError | MeshdError)
+    assert isinstance(error, UnixSocketError | MeshdError)
     return str(error)
 
 
@@ -324,7 +325,7 @@ async def test_a_live_daemon_keeps_its_socket(path: Path) -> None:
     async with serving(path, Handler()):
         with pytest.raises(ExceptionGroup) as caught:
             await start_in_vain(ControlSettings(path, None))
-        assert caught.group_contains(ControlSocketError, match="another meshd answers")
+        assert caught.group_contains(UnixSocketError, match="another meshd answers")
         async with connected(path) as client:
             assert await client.call("status")
 

@@ -183,7 +183,7 @@ async def test_the_agent_has_the_last_word_on_destinations() -> None:
     [
         ("dtn://dpop1/", "inbox", "dtn://dpop1/inbox"),
         ("dtn://dpop1/", "dtn://dpop1/a/b", "dtn://dpop1/a/b"),
-        ("ipn:3.0", "7", "ipn:3.7"),
+        ("ipn:3.0", "8", "ipn:3.8"),
         ("ipn:3.0", "ipn:3.9", "ipn:3.9"),
     ],
 )
