@@ -3,7 +3,7 @@
 # Each target sets up by itself what it needs; see tools/setup.sh. Prerequisites: make and python3 >= 3.11.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint lab-full clean
+.PHONY: help setup demo test bench fuzz lint lab-full clean
 
 PYTHON ?= python3 python3.13 python3.12 python3.11
 export PYTHON
@@ -24,8 +24,8 @@ demo: ## three daemons carry a file across a cut link and one falls silent; FILE
 
 test: ## all tests: unit and simulation in parallel, lab and bench one by one
 	@tools/setup.sh test
-	@$(PYTEST) -n 2 tests/unit tests/sim
-	@$(PYTEST) tests/lab tests/bench
+	@$(PYTEST) -n 2 tests/unit tests/sim tests/fuzz
+	@$(PYTEST) tests/interop tests/lab tests/bench
 
 bench: ## the benchmarks at full length
 	@tools/setup.sh demo
@@ -33,6 +33,13 @@ bench: ## the benchmarks at full length
 		case $$script in */test_*) continue ;; esac; \
 		echo "== $$script"; $(BIN)/python $$script || exit 1; \
 	done
+
+# Of `make fuzz`: how long for each target.
+SECONDS ?= 20
+
+fuzz: ## every way into meshd under a fuzzer, two at a time; SECONDS=... for each of them
+	@tools/setup.sh fuzz
+	@$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
 
 lint: ## style, types and the direction of imports
 	@tools/setup.sh lint

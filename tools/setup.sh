@@ -3,7 +3,7 @@
 #
 # Makes the checkout ready: missing Debian packages, then the virtual environment in .venv.
 #
-#   tools/setup.sh [venv | demo | lint | test]     default: venv
+#   tools/setup.sh [venv | demo | lint | test | fuzz]     default: venv
 #
 # As root, missing packages are installed by apt. An ordinary user gets one line that names them all. The virtual
 # environment is stamped with a hash of what it was made from: a second run does nothing, and one that was interrupted
@@ -14,8 +14,8 @@ cd "$(dirname "$0")/.."
 
 purpose=${1:-venv}
 case $purpose in
-    venv | demo | lint | test) ;;
-    *) echo "setup: unknown purpose '$purpose'; known are venv, demo, lint, test" >&2; exit 2 ;;
+    venv | demo | lint | test | fuzz) ;;
+    *) echo "setup: unknown purpose '$purpose'; known are venv, demo, lint, test, fuzz" >&2; exit 2 ;;
 esac
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -111,18 +111,23 @@ for name in ("requirements-dev.txt", "pyproject.toml", "tools/setup.sh"):
 print(digest.hexdigest())
 PYTHON
 )
-if [ "$(cat .venv/stamp 2>/dev/null)" = "$wanted" ] && .venv/bin/python -c 'import meshd' 2>/dev/null; then
-    exit 0
-fi
-
-echo "setup: making the virtual environment in .venv (about a minute)"
-rm -rf .venv
-"$python" -m venv .venv
 pip() {
     .venv/bin/python -m pip --quiet --no-input --disable-pip-version-check "$@"
 }
-pip install --require-hashes -r requirements-dev.txt
-# By path, never by name: a stranger's package is called the same.
-pip install --no-deps --no-build-isolation --no-index -e .
-echo "$wanted" >.venv/stamp.new
-mv .venv/stamp.new .venv/stamp
+if [ "$(cat .venv/stamp 2>/dev/null)" != "$wanted" ] || ! .venv/bin/python -c 'import meshd' 2>/dev/null; then
+    echo "setup: making the virtual environment in .venv (about a minute)"
+    rm -rf .venv
+    "$python" -m venv .venv
+    pip install --require-hashes -r requirements-dev.txt
+    # By path, never by name: a stranger's package is called the same.
+    pip install --no-deps --no-build-isolation --no-index -e .
+    echo "$wanted" >.venv/stamp.new
+    mv .venv/stamp.new .venv/stamp
+fi
+
+# --- The fuzzer, on top; its lock file pins what both need to the same versions ---
+
+if [ "$purpose" = fuzz ] && ! cmp -s requirements-fuzz.txt .venv/requirements-fuzz.txt; then
+    pip install --require-hashes -r requirements-fuzz.txt
+    cp requirements-fuzz.txt .venv/requirements-fuzz.txt
+fi

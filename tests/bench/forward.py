@@ -5,16 +5,22 @@ Every bundle is on the daemon's disk before the source gets its acknowledgement.
 copy of the same bytes (source -> copier -> sink): what this machine does when nobody thinks about the data. All
 processes share its cores.
 
-    python -m tests.bench.forward [--quick] [--json]
+    python -m tests.bench.forward [--tls] [--quick] [--json]
+
+With --tls the sessions on both sides of the daemon are TLS 1.3 with certificates, and only large bundles are measured.
 """
 
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from meshd.bundle.eid import Eid
+from meshd.security.keys import KeyKind, make_private_key, private_key_to_pem
+from meshd.security.pki import issue_certificate, make_authority, to_pem
 from tests.bench.support.harness import Daemon, Helper, free_port, helper, median_of, print_table, run_main, scratch
 
 TRAFFIC: Final = "tests.bench.support.traffic"
@@ -79,9 +85,9 @@ def plan(quick: bool) -> list[Run]:
     return [Run(load, load.quick_bundles if quick else load.bundles, series) for series, load in enumerate(loads)]
 
 
-def forward(run: Run, daemon: Daemon, port: int, sink: Helper) -> dict[str, float]:
+def forward(run: Run, daemon: Daemon, port: int, sink: Helper, tls: Path | None = None) -> dict[str, float]:
     """One batch: bundles per second from the first byte sent to the last bundle taken, CPU of the daemon per bundle."""
-    with helper(TRAFFIC, "source", port, run.load.payload_bytes, run.bundles, run.series) as source:
+    with helper(TRAFFIC, "source", port, run.load.payload_bytes, run.bundles, run.series, tls=tls) as source:
         cpu_begin_s = daemon.cpu_s()
         times = source.read()
         took_s = sink.read()["end"] - times["begin"]
@@ -115,6 +121,44 @@ def measure(quick: bool) -> dict[str, float]:
             loaded_rss_mb = daemon.rss_mb()
             ready_s = daemon.ready_s
     return show(quick, results, {"idle_rss_mb": idle_rss_mb, "ready_s": ready_s}, loaded_rss_mb)
+
+
+def measure_tls(quick: bool) -> dict[str, float]:
+    """Large bundles over TLS on both sides; prints one line."""
+    load = LOADS[-1]
+    count = load.quick_bundles if quick else load.bundles
+    runs = [Run(load, count, series) for series in range(2 if quick else RUNS + 1)]
+    port = free_port()
+    with scratch() as directory:
+        tables = make_certificates(directory)
+        with helper(TRAFFIC, "sink", *[f"{load.payload_bytes}:{count}" for _ in runs], tls=directory / "sink") as sink:
+            config = CONFIG.format(directory=directory, port=port, sink_port=sink.read()["port"])
+            with Daemon(directory, config + tables) as daemon:
+                results = [forward(run, daemon, port, sink, directory / "source") for run in runs]
+    rate = median_of(results[1:])  # the first one warms up
+    mbit_per_s = rate["bundles_per_s"] * 8e-6 * load.payload_bytes
+    print(f"durable forwarding over TLS 1.3 on both sides: {mbit_per_s:.0f} Mbit/s in bundles of {load.name}")
+    print(f"  CPU {rate['cpu_us']:.0f} us/bundle")
+    return {"mbit_per_s_1m_tls": mbit_per_s}
+
+
+def make_certificates(directory: Path) -> str:
+    """For the daemon and both its neighbours; the daemon's [tls] table."""
+    now = datetime.now(UTC)
+    authority = make_authority("bench", make_private_key(KeyKind.ED25519), 1, now, timedelta(days=1))
+    for serial, name in enumerate(("relay", "source", "sink"), 2):
+        folder = directory / name
+        folder.mkdir()
+        key = make_private_key(KeyKind.ED25519)
+        certificate = issue_certificate(
+            authority, Eid(f"dtn://{name}/"), key.public_key(), serial, now, timedelta(days=1)
+        )
+        (folder / "node.pem").write_bytes(to_pem(certificate))
+        (folder / "ca.pem").write_bytes(to_pem(authority.certificate))
+        (folder / "node.key").touch(mode=0o600)
+        (folder / "node.key").write_bytes(private_key_to_pem(key))
+    own = directory / "relay"
+    return f'[tls]\ncertificate = "{own}/node.pem"\nkey = "{own}/node.key"\nca = "{own}/ca.pem"\n'
 
 
 def show(
@@ -154,5 +198,7 @@ def show(
     }
 
 
+VARIANTS: Final = {"tls": ("measure TLS 1.3 on both sides of the daemon instead", measure_tls)}
+
 if __name__ == "__main__":
-    sys.exit(run_main("Durable forwarding through one daemon, beside a bare TCP copy.", measure))
+    sys.exit(run_main("Durable forwarding through one daemon, beside a bare TCP copy.", measure, VARIANTS))

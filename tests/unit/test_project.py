@@ -19,10 +19,12 @@ from meshd.settings import schema
 from meshd.settings.load import load
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-LOCK_FILES = ("requirements.txt", "requirements-dev.txt")
+LOCK_FILES = ("requirements.txt", "requirements-dev.txt", "requirements-fuzz.txt")
 UNITS = ("meshd.service", "meshd-gate.service")
 PROJECT_PAGES = ("meshctl.1", "meshd.toml.5", "netns-lab.7", "meshd.8")
 SOURCE_FOLDERS = ("meshd", "tests", "netns-lab", "tools", "config", "man", ".ci")
+DATA_FOLDERS = ("tests/vectors", "tests/fuzz/corpus", "tests/fuzz/regressions")
+"""Bytes for tests, without a place for a licence."""
 
 
 def sources(*suffixes: str) -> Iterator[Path]:
@@ -32,8 +34,8 @@ def sources(*suffixes: str) -> Iterator[Path]:
             hidden = any(
                 part.startswith(".") or part == "__pycache__" for part in path.relative_to(REPOSITORY).parts[1:]
             )
-            is_vector = path.is_relative_to(REPOSITORY / "tests/vectors")
-            if path.is_file() and not hidden and not is_vector and path.suffix in suffixes:
+            is_data = any(path.is_relative_to(REPOSITORY / data) for data in DATA_FOLDERS)
+            if path.is_file() and not hidden and not is_data and path.suffix in suffixes:
                 yield path
 
 
@@ -98,7 +100,7 @@ def documented_keys() -> list[tuple[str, str]]:
 def test_the_annotated_configuration_is_good_and_shows_every_key() -> None:
     path = REPOSITORY / "config/meshd.toml"
     load(path)
-    tables = re.split(r"^\[+([a-z.]+)[^\n]*\]\n", path.read_text(), flags=re.MULTILINE)
+    tables = re.split(r"^\[+([a-z0-9.]+)[^\n]*\]\n", path.read_text(), flags=re.MULTILINE)
     shown = {
         (name.removesuffix(".quiet"), key)
         for name, content in zip(tables[1::2], tables[2::2], strict=True)
@@ -120,7 +122,7 @@ def test_the_nodes_of_the_tour_need_no_privilege_and_name_each_other() -> None:
 
 
 def test_the_manual_documents_every_key() -> None:
-    sections = re.split(r"^\.Ss \[+([a-z.]+)", manual("meshd.toml.5"), flags=re.MULTILINE)
+    sections = re.split(r"^\.Ss \[+([a-z0-9.]+)", manual("meshd.toml.5"), flags=re.MULTILINE)
     described = {
         (name.rstrip("."), key)
         for name, content in zip(sections[1::2], sections[2::2], strict=True)

@@ -1,23 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`meshctl bundle dump`: any BPv7 bundle as readable text or JSON, without a daemon."""
+"""`meshctl bundle dump|validate|create`: BPv7 bundles in files, without a daemon."""
 
-import sys
 from argparse import Namespace
-from typing import BinaryIO, Final
 
-from meshd.client.errors import ClientError
 from meshd.control.errors import EXIT_FAILED
 from meshd.ctl.arguments import Commands, Parser
+from meshd.ctl.commands import bundle_create
+from meshd.ctl.commands.bundle_file import read_bundle_file
 from meshd.ctl.output import Output
-
-DUMPED_FILE_MAX_BYTES: Final = 256 * 1024 * 1024
-STANDARD_INPUT: Final = "-"
 
 
 def add_parsers(commands: Commands, common: Parser) -> None:
     """Add the command."""
     parser = commands.add_parser(
-        "bundle", parents=[common], help="look into a bundle file", description="Look into a bundle file."
+        "bundle", parents=[common], help="make, check or show a bundle file", description="Bundles in files."
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     dump = actions.add_parser(
@@ -29,12 +25,23 @@ def add_parsers(commands: Commands, common: Parser) -> None:
     )
     dump.add_argument("file", metavar="FILE", help="the bundle; - for standard input")
     dump.set_defaults(run=_dump)
+    validate = actions.add_parser(
+        "validate",
+        parents=[common],
+        help="check a BPv7 bundle as strictly as the daemon; needs no daemon",
+        description="Check a BPv7 bundle (RFC 9171) as strictly as the daemon does. One line says what is wrong with"
+        " it, and the exit code is 1; or that it is sound.",
+        epilog="examples:\n  meshctl bundle validate bundle.cbor\n  meshctl --json bundle validate - < bundle.cbor",
+    )
+    validate.add_argument("file", metavar="FILE", help="the bundle; - for standard input")
+    validate.set_defaults(run=_validate)
+    bundle_create.add_parser(actions, common)
 
 
 def _dump(args: Namespace, out: Output) -> int:
     from meshd.bundle.dump import dump_untrusted, render_text
 
-    dump = dump_untrusted(_read(args.file))
+    dump = dump_untrusted(read_bundle_file(args.file))
     if out.as_json:
         out.data(dump)
     else:
@@ -45,15 +52,22 @@ def _dump(args: Namespace, out: Output) -> int:
     return EXIT_FAILED if errors else 0
 
 
-def _read(name: str) -> bytes:
-    if name == STANDARD_INPUT:
-        return _read_bounded(sys.stdin.buffer, "standard input")
-    with open(name, "rb") as file:
-        return _read_bounded(file, name)
+def _validate(args: Namespace, out: Output) -> int:
+    from meshd.bundle.errors import BundleError
+    from meshd.bundle.record import bundle_id_text
+    from meshd.bundle.scan import scan_untrusted
 
-
-def _read_bounded(file: BinaryIO, name: str) -> bytes:
-    data = file.read(DUMPED_FILE_MAX_BYTES + 1)
-    if len(data) > DUMPED_FILE_MAX_BYTES:
-        raise ClientError(f"{name} is above {DUMPED_FILE_MAX_BYTES} bytes: too large to be shown")
-    return data
+    data = read_bundle_file(args.file)
+    try:
+        header = scan_untrusted(data)
+    except BundleError as error:
+        if out.as_json:
+            out.data({"is_sound": False, "reason": error.reason, "message": str(error), "id": None})
+        else:
+            out.line(f"{args.file}: {error.reason}: {error}")
+        return EXIT_FAILED
+    if out.as_json:
+        out.data({"is_sound": True, "reason": None, "message": None, "id": bundle_id_text(header.id)})
+    else:
+        out.line(f"{args.file}: sound")
+    return 0

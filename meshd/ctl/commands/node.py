@@ -59,6 +59,7 @@ def _status_rows(status: dict[str, Any]) -> list[tuple[str, Any]]:
         ("clock", f"{instant(clock['time_ms'])}, {trust}"),
         ("emcon", f"{emcon['profile'] or NOTHING}: {postures or 'no bearers'}"),
         ("links", f"{links['up']} of {links['total']} up"),
+        ("tls", ", ".join(f"{bearer} {policy}" for bearer, policy in status["tls"].items()) or NOTHING),
         ("queued", f"{queued['bundles']} bundles, {size(queued['bytes'])}"),
         ("store", f"{store['bundles']} bundles, {size(store['bytes'])} of {size(store['quota_bytes'])}"),
         ("messages", ", ".join(f"{number} {state}" for state, number in messages.items()) or NOTHING),

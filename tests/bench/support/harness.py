@@ -21,6 +21,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 ROOT: Final = Path(__file__).resolve().parents[3]
+TLS_VARIABLE: Final = "MESHD_BENCH_TLS"
+"""Folder with node.pem, node.key and ca.pem of a helper that speaks TLS."""
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 10.0
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
@@ -123,10 +125,11 @@ class Daemon:
 class Helper:
     """A helper process that prints one JSON object per line."""
 
-    def __init__(self, module: str, arguments: Sequence[str]) -> None:
+    def __init__(self, module: str, arguments: Sequence[str], tls: Path | None = None) -> None:
         command = [sys.executable, "-m", module, *arguments]
         self._name = " ".join([module, *arguments[:1]])
-        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        environment = os.environ | ({} if tls is None else {TLS_VARIABLE: str(tls)})
+        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment)
 
     def read(self) -> dict[str, Any]:
         """The next object."""
@@ -149,9 +152,9 @@ class Helper:
 
 
 @contextmanager
-def helper(module: str, *arguments: object) -> Iterator[Helper]:
-    """Start a helper, and make sure it is gone in the end."""
-    process = Helper(module, [str(argument) for argument in arguments])
+def helper(module: str, *arguments: object, tls: Path | None = None) -> Iterator[Helper]:
+    """Start a helper, and make sure it is gone in the end. `tls` is the folder of its certificate."""
+    process = Helper(module, [str(argument) for argument in arguments], tls)
     try:
         yield process
     finally:
@@ -179,14 +182,23 @@ def print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
         print("  " + "  ".join(cells))
 
 
-def run_main(description: str, measure: Callable[[bool], Mapping[str, float]]) -> int:
-    """The command line of a benchmark; `measure` gets `quick`, prints its tables and returns the figures."""
+Measure = Callable[[bool], Mapping[str, float]]
+
+
+def run_main(description: str, measure: Measure, variants: Mapping[str, tuple[str, Measure]] | None = None) -> int:
+    """The command line of a benchmark; `measure` gets `quick`, prints its tables and returns the figures.
+
+    `variants`: options that run another measure instead, each with its help.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, under 50 s")
     parser.add_argument("--json", action="store_true", help="end with one line: a JSON object, figure name to number")
+    for name, (text, variant) in (variants or {}).items():
+        parser.add_argument(f"--{name}", dest="measure", action="store_const", const=variant, help=text)
+    parser.set_defaults(measure=measure)
     arguments = parser.parse_args()
     try:
-        figures = measure(arguments.quick)
+        figures = arguments.measure(arguments.quick)
     except BenchError as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1

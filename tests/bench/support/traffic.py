@@ -13,19 +13,29 @@ lost, doubled or changed bundle fails the benchmark. Bundles are encoded before 
 
 import gc
 import json
+import os
 import select
 import socket
+import ssl
 import struct
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
+from meshd.bearer.stream import ByteStream, PlainStream
+from meshd.bearer.tls import TlsIdentity
 from meshd.bundle.codec import build
 from meshd.bundle.eid import NULL_EID, Eid
 from meshd.cl.tcpclv4 import events as cl
 from meshd.cl.tcpclv4.session import Session
 from meshd.cl.tcpclv4.settings import Role, SessionSettings
+from meshd.cl.tcpclv4.states import State
+from meshd.link.settings import TlsPolicy
+from meshd.security.settings import TlsSettings
+from tests.bench.support.harness import TLS_VARIABLE
 
 SOURCE_NODE: Final = Eid("dtn://source/")
 SINK_NODE: Final = Eid("dtn://sink/")
@@ -75,31 +85,55 @@ class Wire:
     def __init__(self, sock: socket.socket, node: Eid, role: Role) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setblocking(False)
-        self.sock = sock
-        self.session = Session(SessionSettings(node, None, 0), role, 0.0)
+        self.stream: ByteStream = PlainStream(sock)
+        self._role = role
+        self._tls = load_tls(node)
+        policy = TlsPolicy.REQUIRE if self._tls else TlsPolicy.NEVER
+        self.session = Session(SessionSettings(node, None, 0, tls=policy), role, 0.0)
         self._output: Chunks = []
 
     def step(self, take: Callable[[cl.Event], None]) -> None:
         """Write and read what goes, wait when nothing does."""
         self.flush()
-        readable, writable, _ = select.select([self.sock], [self.sock] if self._output else [], [], PATIENCE_S)
-        if not readable and not writable:
+        if self.session.state is State.SECURING and not self._output:
+            self._secure()
+            self.flush()
+        sock = self.stream.socket
+        wait_s = 0.0 if isinstance(sock, ssl.SSLSocket) and sock.pending() else PATIENCE_S
+        readable, writable, _ = select.select([sock], [sock] if self._output else [], [], wait_s)
+        if wait_s and not readable and not writable:
             raise TimeoutError(f"the daemon did nothing for {PATIENCE_S:g} s")
-        if readable:
+        if readable or not wait_s:
             self._read()
         while (event := self.session.next_event()) is not None:
             if isinstance(event, cl.SessionEnded):
                 raise ConnectionError(event.text)
             take(event)
 
+    def _secure(self) -> None:
+        """Shake hands, waiting."""
+        assert self._tls is not None
+        stream = self._tls.wrap(self.stream.socket, self._role)
+        stream.socket.settimeout(PATIENCE_S)
+        stream.shake_hands()
+        stream.socket.setblocking(False)
+        self.session.secure(self._tls.check_peer(stream).nodes)
+        self.stream = stream
+
     def _read(self) -> None:
+        try:
+            self._receive()
+        except BlockingIOError:
+            return
+
+    def _receive(self) -> None:
         room = self.session.receive_buffer()
         if room is not None:
-            size = self.sock.recv_into(room)
+            size = self.stream.receive_into(room)
             if size:
                 self.session.data_received(size, 0.0)
         else:
-            data = self.sock.recv(RECEIVE_BYTES)
+            data = self.stream.receive(self.session.receive_max_bytes or RECEIVE_BYTES)
             size = len(data)
             if size:
                 self.session.receive_data(data, 0.0)
@@ -116,7 +150,7 @@ class Wire:
                 if sum(map(len, self._output)) < 4096 * len(self._output):
                     self._output = [b"".join(self._output)]
             try:
-                size = self.sock.sendmsg(self._output[:512])
+                size = self.stream.send(self._output)
             except BlockingIOError:
                 return
             self._advance(size)
@@ -131,6 +165,20 @@ class Wire:
         del self._output[:done]
         if size:
             self._output[0] = memoryview(self._output[0])[size:]
+
+
+def load_tls(node: Eid) -> TlsIdentity | None:
+    """Who this helper is, when the benchmark is about TLS."""
+    folder = os.environ.get(TLS_VARIABLE)
+    if folder is None:
+        return None
+    path = Path(folder)
+    settings = TlsSettings(path / "node.pem", path / "node.key", path / "ca.pem", None)
+    return TlsIdentity(settings, node, utc_now, utc_now)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 def run_source(port: int, size: int, count: int, series: int) -> None:

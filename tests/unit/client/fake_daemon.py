@@ -28,6 +28,7 @@ STATUS = {
     "clock": {"trusted": True, "time_ms": 1_767_323_045_000},
     "store": {"bundles": 3, "bytes": 2048, "quota_bytes": 1 << 33, "known": 9},
     "links": {"up": 1, "total": 2},
+    "tls": {"satcom0": "require"},
     "queued": {"bundles": 2, "bytes": 1536},
     "emcon": {"profile": "quiet", "postures": {"satcom0": "RX_ONLY"}},
     "messages": {"queued": 1, "forwarded": 0, "delivered": 4, "expired": 0, "refused": 0},

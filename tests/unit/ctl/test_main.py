@@ -110,6 +110,8 @@ def test_a_wrong_word_is_exit_code_2_and_a_suggestion(
         ["bundles"],
         ["explain"],
         ["bundle", "dump"],
+        ["bundle", "validate"],
+        ["bundle", "create"],
         ["emcon", "set"],
         ["events"],
         ["reload"],

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fuzz target: small files that the daemon reads at start: EMCON order, shaping record, link keys."""
+
+import hashlib
+
+from meshd.base.errors import SettingsError
+from meshd.emcon.order import Order, OrderState, StateError, decode_state_untrusted, encode_state
+from meshd.linux.shaping import ShapingRecordError, decode_record_untrusted, encode_record
+from meshd.security.link_keys import pack_link_keys, parse_link_keys_untrusted
+
+
+def check(data: bytes) -> None:
+    """One input: the first byte chooses the file."""
+    kind, content = data[:1], data[1:]
+    if kind == b"o":
+        _check_order(content)
+        _check_order(_with_checksum(content))
+    elif kind == b"s":
+        _check_shaping(content)
+    else:
+        _check_link_keys(content)
+
+
+def _check_order(data: bytes) -> None:
+    try:
+        state = decode_state_untrusted(data)
+    except StateError:
+        return
+    assert decode_state_untrusted(encode_state(state)) == state
+
+
+def _with_checksum(data: bytes) -> bytes:
+    """Chance alone never gets behind a digest."""
+    magic, _, body = data.partition(b"\n")
+    body = body.removesuffix(b"\n")
+    return magic[: magic.rfind(b" ") + 1] + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+
+
+def _check_shaping(data: bytes) -> None:
+    try:
+        record = decode_record_untrusted(data)
+    except ShapingRecordError:
+        return
+    assert encode_record(record) == data
+
+
+def _check_link_keys(data: bytes) -> None:
+    try:
+        keys = parse_link_keys_untrusted(data, "fuzz.keys")
+    except SettingsError:
+        return
+    assert parse_link_keys_untrusted(pack_link_keys(keys), "again") == keys
+
+
+def seeds() -> dict[str, bytes]:
+    """One of each."""
+    order = Order("quiet", "alice", "crossing", 820_454_400_000, None)
+    return {
+        "order": b"o" + encode_state(OrderState(order, True, Order("open", "bob", None, None, 5))),
+        "shaping": b"s" + encode_record(()),
+        "link_keys": b"k" + pack_link_keys({1: bytes(32), 7: bytes(range(32))}),
+    }
+
+
+def dictionary() -> list[bytes]:
+    """Words."""
+    return [b"epoch ", b'"before": null', b'"order": {', b"true", b"null", b"1e9", b"NaN", b"\\ud800"]
