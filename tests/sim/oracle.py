@@ -45,7 +45,8 @@ class Oracle:
         self._wishes: dict[int, Wish] = {}
         self._received: dict[str, bytes] = {}
         self._deleted: dict[Eid, set[BundleId]] = {}
-        self._states: dict[str, tuple[int, int]] = {}
+        self._states: dict[tuple[str, int], int] = {}
+        self._reported: set[str] = set()
         self._lives: dict[Eid, int] = {}
         self.sizes: tuple[int, ...] = (0, 1, 50, 700, 1200, 1600, 1996, 1999, 2000, 2001, 9000, 30_000)
         self.trace = hashlib.sha256()
@@ -137,10 +138,13 @@ class Oracle:
             return
         assert kind in _ORDER, f"{text}: {kind} {dict(fields)}"
         self._note(kind, text)
-        rank, (before, life) = _ORDER[kind], self._states.get(text, (-1, 0))
-        is_told_again = self._lives.get(node, 0) > life
-        assert rank > before or is_told_again, f"{text} went back to {kind}"
-        self._states[text] = (max(rank, before), self._lives.get(node, 0))
+        rank, life = _ORDER[kind], self._lives.get(node, 0)
+        # A power failure may take back what was said while its note was still being synced: then it is said again.
+        before = self._states.get((text, life), -1)
+        assert rank > before, f"{text} went back to {kind}"
+        self._states[(text, life)] = rank
+        if kind == "message.delivered":
+            self._reported.add(text)
 
     # The end
 
@@ -172,7 +176,7 @@ class Oracle:
         return [text for text in texts if not self._is_reported(text)]
 
     def _is_reported(self, text: str) -> bool:
-        return self._states.get(text, (-1, 0))[0] == _ORDER["message.delivered"]
+        return text in self._reported
 
     def _note(self, *words: str) -> None:
         self.trace.update((" ".join(words) + "\n").encode())
