@@ -45,7 +45,7 @@ class Tally:
     acknowledged: dict[str, str] = field(default_factory=dict)
     """Message ID to the SHA-256 of its content."""
     attempts: int = 0
-    deliveries: int = 0
+    offers: int = 0
     received: set[str] = field(default_factory=set)
     """Message IDs that the receiver has confirmed at least once."""
     problems: list[str] = field(default_factory=list)
@@ -128,10 +128,10 @@ class ReceivingApplication(threading.Thread):
                 if error.name != "timeout":
                     raise
                 continue
+            self._tally.offers += 1
             directory = self._directory / hashlib.sha256(message.message.encode()).hexdigest()[:32]
             directory.mkdir(exist_ok=True)
             save_message(client, receiver, message, directory)
-            self._tally.deliveries += 1
             self._tally.received.add(message.message)
 
 
@@ -222,7 +222,7 @@ def check(directory: Path, messages: int, tally: Tally) -> dict[str, int]:
         "received": len(seen),
         "lost": len(lost),
         "unacknowledged_received": unacknowledged,
-        "redelivered": tally.deliveries - len(seen),
+        "offered_again": tally.offers - len(seen),
     }
 
 
