@@ -2,9 +2,9 @@
 """The folder of a mission's authority: what lies where, and the work on it. Imported only by `meshctl pki`, lazily.
 
     FOLDER/ca.pem ca.key crl.pem      the authority; the folder itself is what must be guarded
-    FOLDER/link.key                   the mission's link keys
+    FOLDER/link.key link.peers        the mission's link keys, and the public link key of each node that has one
     FOLDER/issued/SERIAL.pem          every certificate ever issued, so that it can be revoked
-    FOLDER/nodes/NAME/                what one node gets: its certificate and keys, and copies of ca, crl and link.key
+    FOLDER/nodes/NAME/                what one node gets: its certificate and keys, and copies of ca, crl and link files
 
 Public files are written with mode 0600 as well: the node's folder is copied as it is.
 """
@@ -21,9 +21,24 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshd.base.errors import SettingsError
 from meshd.bundle.eid import Eid
+from meshd.security.boot_number import pack_boot_number
 from meshd.security.identity import NodeCertificate, read_certificate_untrusted
 from meshd.security.keys import KeyKind, make_private_key, private_key_from_pem, private_key_to_pem, public_key_to_pem
-from meshd.security.link_keys import LINK_KEY_BYTES, LINK_KEY_FILE_MAX_BYTES, pack_link_keys, parse_link_keys_untrusted
+from meshd.security.link_keys import (
+    LINK_KEY_BYTES,
+    LINK_KEY_FILE_MAX_BYTES,
+    LinkKeys,
+    pack_link_keys,
+    parse_link_keys_untrusted,
+)
+from meshd.security.link_peers import (
+    LINK_PEERS_FILE_MAX_BYTES,
+    MEMBERS_MAX,
+    link_private_key_to_pem,
+    make_link_private_key,
+    pack_link_peers,
+    parse_link_peers_untrusted,
+)
 from meshd.security.pki import Authority, Revocation, issue_certificate, make_authority, make_crl, to_pem
 from meshd.settings.private_file import read_private, write_private
 
@@ -55,7 +70,8 @@ class PkiFolder:
         self._write("ca.key", private_key_to_pem(authority.key), force=force)
         self._write("ca.pem", to_pem(authority.certificate), force=force)
         self._write("crl.pem", to_pem(make_crl(authority, (), 1, self._now, crl_lifetime)), force=force)
-        self._write("link.key", pack_link_keys({1: secrets.token_bytes(LINK_KEY_BYTES)}), force=force)
+        self._write("link.key", pack_link_keys(LinkKeys({1: secrets.token_bytes(LINK_KEY_BYTES)}, 1)), force=force)
+        self._write("link.peers", pack_link_peers({}), force=force)
         return {"folder": str(self._path), "name": name} | _describe_times(authority.certificate)
 
     def issue(self, node: Eid, kind: str, lifetime: timedelta, *, force: bool) -> Row:
@@ -69,6 +85,10 @@ class PkiFolder:
             raise SettingsError(f"{folder} is there already: use --force to give {node.uri} new keys and certificate")
         _make_directory(folder)
         key, signing_key = make_private_key(KeyKind(kind)), make_private_key(KeyKind.ED25519)
+        link_key = make_link_private_key()
+        peers = self._read_link_peers() | {node: link_key.public_key().public_bytes_raw()}
+        if len(peers) > MEMBERS_MAX:
+            raise SettingsError(f"{self._path} has issued to {MEMBERS_MAX} nodes: `meshctl pki revoke` takes some out")
         certificate = issue_certificate(authority, node, key.public_key(), _make_serial(), self._now, lifetime)
         self._write(f"issued/{certificate.serial_number:x}.pem", to_pem(certificate), force=False)
         files = {
@@ -78,16 +98,20 @@ class PkiFolder:
             "signing.pub": public_key_to_pem(signing_key.public_key()),
             "ca.pem": to_pem(authority.certificate),
             "crl.pem": self._read("crl.pem"),
-            "link.key": self._read_link_keys(),
+            "link.key": pack_link_keys(self._read_link_keys()),
+            "link.x25519": link_private_key_to_pem(link_key),
+            "link.boot": pack_boot_number(int(self._now.timestamp())),
         }
         for file, data in files.items():
             write_private(folder / file, data, overwrite=force)
+        self._share("link.peers", pack_link_peers(peers))
         return {"node": node.uri, "folder": str(folder)} | _describe_times(certificate)
 
     def revoke(self, whom: str, crl_lifetime: timedelta) -> list[Row]:
         """Revoke a serial, or all that a node ID has; renew the list, in the nodes' folders too. Errors: SettingsError.
 
-        Whoever is revoked already stays it; `whom` empty only renews the list.
+        Whoever is revoked already stays it; `whom` empty only renews the list. A node that has no good certificate left
+        is taken out of link.peers.
         """
         authority = self._read_authority()
         old = self._read_list()
@@ -100,23 +124,48 @@ class PkiFolder:
         number = old.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number + 1
         rows = [Revocation(serial, since) for serial, since in revoked.items()]
         pem = to_pem(make_crl(authority, rows, number, self._now, crl_lifetime))
-        self._write("crl.pem", pem, force=True)
-        for folder in sorted((self._path / "nodes").iterdir()):
-            write_private(folder / "crl.pem", pem, overwrite=True)
-        return [row for row in self._rows() if row["serial"] in {each["serial"] for each in chosen}]
+        self._share("crl.pem", pem)
+        serials = {row["serial"] for row in chosen}
+        rows_now = list(self._rows())
+        gone = {node for row in rows_now if row["serial"] in serials for node in row["nodes"]}
+        gone -= {node for row in rows_now if row["state"] == "good" for node in row["nodes"]}
+        peers = self._read_link_peers()
+        self._share("link.peers", pack_link_peers({node: peers[node] for node in peers if node.uri not in gone}))
+        return [row for row in rows_now if row["serial"] in serials]
+
+    def roll(self, step: str) -> Row:
+        """One step of a roll of the link key, in the nodes' folders too. Errors: SettingsError: it is not its turn."""
+        keys = self._read_link_keys()
+        match step:
+            case "add":
+                if keys.newest != keys.current:
+                    raise SettingsError(f"epoch {keys.newest} is not in use yet: `meshctl pki roll use` comes first")
+                keys = keys.add(secrets.token_bytes(LINK_KEY_BYTES))
+            case "use":
+                if keys.newest == keys.current:
+                    raise SettingsError(f"epoch {keys.current} is the newest: `meshctl pki roll add` comes first")
+                keys = keys.use_newest()
+            case "drop":
+                keys = keys.drop_old()
+            case _:
+                raise AssertionError(step)
+        self._share("link.key", pack_link_keys(keys))
+        return {"epochs": sorted(keys.keys), "current": keys.current}
 
     def show(self) -> Row:
         """The authority and everything that it has issued. Errors: SettingsError."""
         certificate = self._read_certificate("ca.pem")
         crl = self._read_list()
         next_update = crl.next_update_utc
+        keys = self._read_link_keys()
         return {
             "folder": str(self._path),
             "name": certificate.subject.rfc4514_string().removeprefix("CN="),
             **_describe_times(certificate),
             "sha256": certificate.fingerprint(hashes.SHA256()).hex(),
             "crl_next_update": None if next_update is None else next_update.isoformat(),
-            "link_key_epochs": sorted(parse_link_keys_untrusted(self._read_link_keys(), str(self._path / "link.key"))),
+            "link_key_epochs": sorted(keys.keys),
+            "link_key_current": keys.current,
             "certificates": list(self._rows()),
         }
 
@@ -154,11 +203,22 @@ class PkiFolder:
         except ValueError as error:
             raise SettingsError(f"{self._path / 'crl.pem'} has no readable revocation list") from error
 
-    def _read_link_keys(self) -> bytes:
-        return read_private(self._path / "link.key", LINK_KEY_FILE_MAX_BYTES)
+    def _read_link_keys(self) -> LinkKeys:
+        path = self._path / "link.key"
+        return parse_link_keys_untrusted(read_private(path, LINK_KEY_FILE_MAX_BYTES), str(path))
+
+    def _read_link_peers(self) -> dict[Eid, bytes]:
+        path = self._path / "link.peers"
+        return parse_link_peers_untrusted(read_private(path, LINK_PEERS_FILE_MAX_BYTES), str(path))
 
     def _read(self, file: str) -> bytes:
         return read_private(self._path / file, PEM_FILE_MAX_BYTES)
+
+    def _share(self, file: str, data: bytes) -> None:
+        """Renew a file that every node has a copy of."""
+        self._write(file, data, force=True)
+        for folder in sorted((self._path / "nodes").iterdir()):
+            write_private(folder / file, data, overwrite=True)
 
     def _write(self, file: str, data: bytes, *, force: bool) -> None:
         write_private(self._path / file, data, overwrite=force)

@@ -1,37 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is the peer, by its certificate: reading and checking X.509 as RFC 9174 sections 4.4.2 and 4.4.4 want it.
 
-A certificate is good when one of the trusted authorities has issued it directly, when it is neither expired nor not yet
-valid nor revoked, when it may be used for bundle security, and when it names a node. TLS proves that the peer has its
+A certificate is good when one of the trusted authorities has issued it, itself or by intermediate ones (`chain.py`),
+when it and they are neither expired nor not yet valid nor revoked, when it may be used for bundle security, and when it
+names a node. TLS proves that the peer has its
 key, and judges it too; here is judged once more, since TLS knows neither the time floor nor when to be lenient: a
 revocation list that is out of date still revokes what it names, and locks nobody else out.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from itertools import pairwise
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from meshd.base.errors import RemoteProtocolError, SettingsError
 from meshd.bundle.eid import Eid
+from meshd.security.chain import (
+    MALFORMED,
+    SENT_MAX,
+    ChainError,
+    find_time_fault,
+    find_way,
+    is_issued_by,
+    show_time,
+)
 from meshd.security.node_name import BUNDLE_SECURITY, read_node_names
 
 CERTIFICATE_MAX_BYTES: Final = 64 * 1024
 AUTHORITIES_MAX: Final = 32
-
-_MALFORMED: Final = (
-    ValueError,
-    TypeError,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-    UnsupportedAlgorithm,
-)
-"""What `cryptography` raises for a certificate that can't be read."""
 
 
 class IdentityError(RemoteProtocolError):
@@ -61,7 +62,7 @@ def _load_untrusted(der: bytes) -> x509.Certificate:
         raise IdentityError(f"the certificate has {len(der)} bytes, the limit is {CERTIFICATE_MAX_BYTES}")
     try:
         return x509.load_der_x509_certificate(der)
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise IdentityError("the certificate can't be read") from error
 
 
@@ -82,7 +83,7 @@ def _describe(certificate: x509.Certificate) -> NodeCertificate:
             not_after=certificate.not_valid_after_utc,
             may_secure_bundles=all(BUNDLE_SECURITY in usage for usage in usages),
         )
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise IdentityError("the certificate's extensions can't be read") from error
 
 
@@ -96,17 +97,22 @@ class Trust:
         self._authorities = tuple(authorities)
         self._lists = tuple(lists)
 
-    def check_peer_untrusted(self, der: bytes, now: datetime) -> NodeCertificate:
-        """What the peer's certificate says, when it is good at `now`. Errors: IdentityError says why it is not."""
+    def check_peer_untrusted(self, der: bytes, now: datetime, sent: Sequence[bytes] = ()) -> NodeCertificate:
+        """What the peer's certificate says, when it is good at `now`. Errors: IdentityError says why it is not.
+
+        `sent` is all that the peer sent: intermediate authorities are looked for there.
+        """
         certificate = _load_untrusted(der)
         said = _describe(certificate)
-        authority = self._find_issuer(certificate)
-        if authority is None:
-            raise IdentityError("unknown CA: none of our trusted authorities has issued the certificate")
-        _check_time("the certificate", said.not_before, said.not_after, now)
-        _check_time("its authority", authority.not_valid_before_utc, authority.not_valid_after_utc, now)
-        if self._is_revoked(certificate):
-            raise IdentityError(f"the certificate is revoked (serial {said.serial:x})")
+        others = [_load_untrusted(each) for each in sent[:SENT_MAX] if each != der]
+        try:
+            way = find_way(certificate, others, self._authorities, now)
+        except ChainError as error:
+            raise IdentityError(str(error)) from error
+        fault = find_time_fault("the certificate", said.not_before, said.not_after, now)
+        if fault:
+            raise IdentityError(fault)
+        self._check_revocation(way)
         if not said.may_secure_bundles:
             raise IdentityError("the certificate is not for bundle security: its extended key usage is something else")
         if not said.nodes:
@@ -114,32 +120,37 @@ class Trust:
         return said
 
     def is_list_complete(self, now: datetime) -> bool:
-        """True when every authority has a revocation list that is up to date: TLS itself may go by them."""
+        """True when all that can issue have a revocation list that is up to date: TLS itself may go by them.
+
+        Not where there may be intermediate authorities, of whose lists nothing is known before the peer names them.
+        """
         fresh = [each for each in self._lists if not _is_stale(each, now)]
-        return bool(fresh) and all(any(each.issuer == one.subject for each in fresh) for one in self._authorities)
+        return bool(fresh) and all(
+            any(each.issuer == one.subject for each in fresh) and _is_lowest(one) for one in self._authorities
+        )
 
     def find_stale_lists(self, now: datetime) -> list[str]:
         """What to warn of: revocation lists that should have been replaced."""
         return [
             f"the revocation list of {each.issuer.rfc4514_string()} should have been replaced by"
-            f" {_shown(each.next_update_utc)}; what it names stays revoked, what was revoked since is not known here"
+            f" {show_time(each.next_update_utc)}; what it names stays revoked, what was revoked since is not known here"
             for each in self._lists
             if each.next_update_utc is not None and _is_stale(each, now)
         ]
 
-    def _find_issuer(self, certificate: x509.Certificate) -> x509.Certificate | None:
-        for authority in self._authorities:
-            try:
-                certificate.verify_directly_issued_by(authority)
-            except (*_MALFORMED, InvalidSignature):
-                continue
-            return authority
-        return None
+    def _check_revocation(self, way: Sequence[x509.Certificate]) -> None:
+        """Each of the way, by what stands above it; the trusted authority too, if that is an intermediate itself."""
+        top = way[-1]
+        steps = [*pairwise(way), *((top, each) for each in self._authorities if is_issued_by(top, each))]
+        for certificate, issuer in steps:
+            if self._is_revoked(certificate, issuer):
+                thing = "the certificate" if certificate is way[0] else "an authority of the certificate"
+                raise IdentityError(f"{thing} is revoked (serial {certificate.serial_number:x})")
 
-    def _is_revoked(self, certificate: x509.Certificate) -> bool:
+    def _is_revoked(self, certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
         serial = certificate.serial_number
         return any(
-            each.issuer == certificate.issuer and each.get_revoked_certificate_by_serial_number(serial) is not None
+            each.get_revoked_certificate_by_serial_number(serial) is not None and _has_signed(issuer, each)
             for each in self._lists
         )
 
@@ -148,7 +159,7 @@ def read_trust(ca_pem: bytes, ca_name: str, crl_pem: bytes | None, crl_name: str
     """From PEM. Every list must be signed by one of the authorities. Errors: SettingsError; names are for it."""
     try:
         authorities = x509.load_pem_x509_certificates(ca_pem)
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise SettingsError(f"{ca_name} has no readable certificate: name a PEM file with the authority's") from error
     if len(authorities) > AUTHORITIES_MAX:
         raise SettingsError(f"{ca_name} has {len(authorities)} certificates, at most {AUTHORITIES_MAX} are possible")
@@ -157,7 +168,10 @@ def read_trust(ca_pem: bytes, ca_name: str, crl_pem: bytes | None, crl_name: str
     lists = [] if crl_pem is None else _read_lists(crl_pem, crl_name)
     for each in lists:
         if not any(_has_signed(authority, each) for authority in authorities):
-            raise SettingsError(f"{crl_name} is not signed by any authority in {ca_name}: name the list that belongs")
+            raise SettingsError(
+                f"{crl_name} is not signed by any authority in {ca_name}: name the list that belongs; an intermediate"
+                f" authority that has a list must be in {ca_name}, too"
+            )
     return Trust(authorities, lists)
 
 
@@ -165,7 +179,7 @@ def read_own_certificate(pem: bytes, name: str) -> NodeCertificate:
     """This node's own, the first of the file. Errors: SettingsError."""
     try:
         return _describe(x509.load_pem_x509_certificate(pem))
-    except (*_MALFORMED, IdentityError) as error:
+    except (*MALFORMED, IdentityError) as error:
         raise SettingsError(f"{name} has no readable certificate: name a PEM file with this node's") from error
 
 
@@ -177,14 +191,14 @@ def _read_lists(pem: bytes, name: str) -> list[x509.CertificateRevocationList]:
         raise SettingsError(f"{name} has no revocation list: name a PEM file with one, or leave `crl` out")
     try:
         return [x509.load_pem_x509_crl(part.lstrip()) for part in parts]
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise SettingsError(f"{name} has no readable revocation list: name a PEM file with one") from error
 
 
 def _check_authority(authority: x509.Certificate, name: str) -> None:
     try:
         constraints = authority.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except (*_MALFORMED, x509.ExtensionNotFound) as error:
+    except (*MALFORMED, x509.ExtensionNotFound) as error:
         raise SettingsError(f"{name} has a certificate that is no authority's: leave node certificates out") from error
     if not constraints.ca:
         raise SettingsError(f"{name} has a certificate that is no authority's: leave node certificates out")
@@ -196,7 +210,7 @@ def _has_signed(authority: x509.Certificate, crl: x509.CertificateRevocationList
         if not isinstance(key, ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
             return False
         return crl.issuer == authority.subject and crl.is_signature_valid(key)
-    except (*_MALFORMED, InvalidSignature):
+    except (*MALFORMED, InvalidSignature):
         return False
 
 
@@ -204,12 +218,6 @@ def _is_stale(crl: x509.CertificateRevocationList, now: datetime) -> bool:
     return crl.next_update_utc is not None and crl.next_update_utc < now
 
 
-def _check_time(thing: str, begin: datetime, end: datetime, now: datetime) -> None:
-    if now > end:
-        raise IdentityError(f"{thing} has expired on {_shown(end)}; it is {_shown(now)} here")
-    if now < begin:
-        raise IdentityError(f"{thing} is not yet valid: it begins on {_shown(begin)}, it is {_shown(now)} here")
-
-
-def _shown(at: datetime | None) -> str:
-    return "-" if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+def _is_lowest(authority: x509.Certificate) -> bool:
+    """No authority can stand below it."""
+    return authority.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 0

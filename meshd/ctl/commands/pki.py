@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from meshd.ctl.pki_folder import PkiFolder
 
 KEY_KINDS: Final = ("ed25519", "p384")
+ROLL_STEPS: Final = ("add", "use", "drop")
 DAY_MS: Final = 24 * 3600 * 1000
 LIFETIME_MAX_DAYS: Final = 36_500
 FOLDER_DEFAULT: Final = "pki"
@@ -35,6 +36,7 @@ def add_parsers(commands: Commands, common: Parser) -> None:
     _add_issue(actions, common)
     _add_show(actions, common)
     _add_revoke(actions, common)
+    _add_roll(actions, common)
 
 
 def _add_init(actions: Commands, common: Parser) -> None:
@@ -84,12 +86,27 @@ def _add_revoke(actions: Commands, common: Parser) -> None:
         parents=[common],
         help="revoke certificates, renew the list",
         description="Revoke a certificate by its serial number, or all that a node has; without either renew the list.",
-        epilog="example:\n  meshctl pki revoke --dir /media/safe/exercise dpop1\nThen give crl.pem to every node.",
+        epilog="example:\n  meshctl pki revoke --dir /media/safe/exercise dpop1\n"
+        "Then give crl.pem and link.peers to every node.",
     )
     parser.add_argument("whom", metavar="WHOM", nargs="?", default="", help="node ID, dpop1 alone, or serial number")
     _add_folder(parser)
     _add_crl_lifetime(parser)
     parser.set_defaults(run=_revoke)
+
+
+def _add_roll(actions: Commands, common: Parser) -> None:
+    parser = actions.add_parser(
+        "roll",
+        parents=[common],
+        help="change the link key, one step",
+        description="Change the key of radio links without loss: add an epoch, use it, drop the earlier ones. "
+        "After each step link.key goes to every node, and `meshctl reload` there makes it count, before the next step.",
+        epilog="example:\n  meshctl pki roll --dir /media/safe/exercise add",
+    )
+    parser.add_argument("step", metavar="STEP", choices=ROLL_STEPS, help="add, use or drop")
+    _add_folder(parser)
+    parser.set_defaults(run=_roll)
 
 
 def _add_folder(parser: Parser) -> None:
@@ -178,7 +195,16 @@ def _revoke(args: Namespace, out: Output) -> int:
         return 0
     for row in rows:
         out.line(f"revoked {row['serial']} of {', '.join(row['nodes'])}")
-    out.chatter("the revocation list is renewed: give crl.pem to every node, then `meshctl reload` there")
+    out.chatter("the lists are renewed: give crl.pem and link.peers to every node, then `meshctl reload` there")
+    return 0
+
+
+def _roll(args: Namespace, out: Output) -> int:
+    row = _open(args).roll(args.step)
+    epochs = ", ".join(map(str, row["epochs"]))
+    _tell(
+        out, row, f"epochs {epochs}, in use {row['current']}: give link.key to every node, then `meshctl reload` there"
+    )
     return 0
 
 

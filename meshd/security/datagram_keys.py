@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The keys of sealed datagrams: derived from the link key of an epoch, for each sender and bearer (DESIGN section 5).
+
+A sender's key is HKDF-SHA-256 (RFC 5869) of the link key, bound to node ID and bearer: equal nonces of two senders, or
+of one sender on two bearers, are nonces of different keys. The header's mask is made as RFC 9001 section 5.4.3 makes
+QUIC's: the first block of the sealed part, encrypted with AES-256 under a key of bearer and epoch.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from meshd.bundle.eid import Eid
+from meshd.security.node_index import pack_names
+
+KEY_BYTES: Final = 32
+_BLOCK_BYTES: Final = 16
+
+
+def derive_key(secret: bytes, *names: str, salt: bytes | None = None) -> bytes:
+    """A key of 256 bits; the names say what for, the first of them is a label."""
+    return HKDF(SHA256(), KEY_BYTES, salt, pack_names(*names)).derive(secret)
+
+
+def derive_datagram_key(link_key: bytes, node: Eid, bearer: str) -> AESGCM:
+    """What seals the datagrams of a node on a bearer."""
+    return AESGCM(derive_key(link_key, "meshd fountain datagram", node.uri, bearer))
+
+
+def derive_header_mask(link_key: bytes, bearer: str) -> Callable[[bytes, bytes], bytes]:
+    """A function that masks a header, or takes the mask off, given the first 16 bytes of the sealed part."""
+    key = derive_key(link_key, "meshd fountain header", bearer)
+    # Counter mode with the sample as the counter is XOR with the cipher's block of the sample; the context can be kept.
+    context = Cipher(algorithms.AES(key), modes.CTR(bytes(_BLOCK_BYTES))).encryptor()
+
+    def mask(sample: bytes, header: bytes) -> bytes:
+        context.reset_nonce(sample)
+        return context.update(header)
+
+    return mask
