@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The protocol machine of one fountain bearer with all its nodes (DESIGN section 5).
+
+Datagrams in and out, timers, events: the owner brings datagrams with `receive_datagram`, sends what
+`datagrams_to_send` gives, at once and in order, and calls `handle_timer` when `get_timer` says so. After any call there
+may be events and datagrams. Which symbol leaves next is the sender's matter, what a node sent us the receiver's; here
+frames are told apart, answers put together, and the pace is kept.
+"""
+
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from meshd.base.errors import LocalProtocolError
+from meshd.bundle.eid import Eid
+from meshd.bundle.precedence import Precedence
+from meshd.cl.fountain.datagram import SEAL_BYTES, DatagramError, Opened
+from meshd.cl.fountain.events import (
+    Datagram,
+    Event,
+    FailureReason,
+    MarksToSave,
+    OutgoingRow,
+    PeerDown,
+    PeerUp,
+    TransfersFailed,
+    TransfersReceived,
+    WorkRequested,
+)
+from meshd.cl.fountain.fountain_code import FountainCode
+from meshd.cl.fountain.frame_codec import pack_frames, parse_frames_untrusted
+from meshd.cl.fountain.frames import (
+    GROUP_ALL,
+    OBJECT_MAX_BYTES,
+    VERSION,
+    Beacon,
+    Frame,
+    FrameError,
+    Ping,
+    Silent,
+    Symbol,
+)
+from meshd.cl.fountain.listener import Listener
+from meshd.cl.fountain.pacing import Pacer
+from meshd.cl.fountain.peer import NEVER, Figure, Life, Peer
+from meshd.cl.fountain.ports import Open, Seal, Tags
+from meshd.cl.fountain.receiver import Receiver
+from meshd.cl.fountain.reports import make_report
+from meshd.cl.fountain.sender import Sender
+from meshd.cl.fountain.settings import FountainSettings, PeerSettings
+from meshd.link.settings import Direction
+from meshd.security.replay_window import Mark
+
+BEACON_FIRST_S: Final = 1.0
+BEACON_LAST_S: Final = 60.0
+"""From one BEACON to the next: doubled each time until all nodes are heard and nothing changes."""
+HOLD_OFF_S: Final = 2.0
+"""After a silence each node waits a random part of this."""
+CREDIT_S: Final = 2.0
+"""Bundles for so long at the bearer's rate may wait, and"""
+CREDIT_MIN_BYTES: Final = 256 * 1024
+"""no less than this."""
+
+
+class Machine:
+    """One bearer."""
+
+    def __init__(
+        self,
+        settings: FountainSettings,
+        peers: Sequence[PeerSettings],
+        seal: Seal,
+        opener: Open,
+        tags: Tags,
+        code: FountainCode,
+        rng: random.Random,
+        now: float,
+    ) -> None:
+        self._settings = settings
+        self._seal = seal
+        self._opener = opener
+        self._tags = tags
+        self._rng = rng
+        self._events: deque[Event] = deque()
+        self.faults: Counter[str] = Counter()
+        """Datagrams, or what was in them, dropped by reason."""
+        self._jobs: dict[int, Callable[[object], None]] = {}
+        self._numbers = 0
+        self._sender = Sender(settings, code, rng, self._request_work, self._loss_to)
+        self._listener = Listener(settings, seal, tags, self._sender, self._events, self.faults)
+        self._peers: dict[int, Peer] = {}
+        self._by_node: dict[Eid, Peer] = {}
+        self._pacer = Pacer(settings.rate_bps, settings.header_bytes, settings.modem_buffer_bytes)
+        self._plaintext_bytes = settings.plaintext_bytes
+        self._control_at = -NEVER
+        self._beacon_at = now
+        self._beacon_s = BEACON_FIRST_S
+        self._announcement: Silent | None = None
+        self._said: Frame = Beacon(VERSION, 0, int(Precedence.OVERRIDE), OBJECT_MAX_BYTES)
+        """What is being told to all,"""
+        self._beacons: list[Peer | None] = []
+        """and to whom it was not told yet; None: to all at once."""
+        self._quiet_until = -NEVER
+        self._is_idle = False
+        """There is nothing to send, unless something happens."""
+        self._is_rested = True
+        """There was nothing to send when last asked: the pace begins anew."""
+        self._is_frozen = settings.direction is Direction.RX
+        for each in peers:
+            self._add_peer(each, code)
+        self._collect()
+
+    def _add_peer(self, settings: PeerSettings, code: FountainCode) -> None:
+        is_mute = settings.is_blind or self._settings.direction is Direction.TX
+        receiver = Receiver(settings.node, self._settings.index, code, self._request_work, self._take_number)
+        peer = Peer(settings, receiver, 2 * self._settings.owd_s, is_mute=is_mute)
+        self._peers[settings.index] = self._by_node[settings.node] = peer
+        if is_mute:
+            self._sender.mute.add(settings.index)
+            self._sender.blind.add(settings.index)
+            self._events.append(PeerUp(settings.node, is_blind=True))
+
+    def _take_number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    def _loss_to(self, node: int) -> float | None:
+        peer = self._peers[node]
+        return peer.meter.loss if peer.is_reachable else None
+
+    # What the owner wants.
+
+    def send_bundles(self, node: Eid, rows: Iterable[OutgoingRow], now: float) -> None:
+        """Send these in order; each comes back as acknowledged, sent or failed."""
+        peer = self._by_node.get(node)
+        if peer is None:
+            raise LocalProtocolError(f"this bearer has no node {node.uri}")
+        if peer.life in (Life.UNKNOWN, Life.DOWN):
+            self._events.append(TransfersFailed(node, [row.bundle for row in rows], FailureReason.LINK_DOWN))
+            return
+        for row in rows:
+            self._sender.submit(row, peer.settings.index, now)
+        self._wake()
+
+    def credit_bytes(self, node: Eid) -> int:
+        """How many more bytes of bundles for this node would be welcome."""
+        most = max(int(self._settings.rate_bps * CREDIT_S / 8), CREDIT_MIN_BYTES)
+        return max(most - self._sender.waiting_bytes(self._by_node[node].settings.index), 0)
+
+    def accept(self, node: Eid, transfers: Iterable[int], now: float) -> None:
+        """These bundles are durable: the node may be told."""
+        peer = self._by_node[node]
+        peer.receiver.accept(transfers)
+        self._answer(peer, now)
+
+    def refuse(self, node: Eid, transfer: int, now: float, *, is_retriable: bool) -> None:
+        """This bundle is not taken."""
+        peer = self._by_node[node]
+        peer.receiver.refuse(transfer, is_retriable=is_retriable)
+        self._answer(peer, now)
+
+    def _answer(self, peer: Peer, now: float) -> None:
+        if peer.receiver.has_answers:
+            peer.want_report(now)
+            self._wake()
+
+    def announce_silence(self, for_s: int) -> None:
+        """Tell all, with the next datagram, that we fall silent on order; for so long, 0: not said."""
+        self._announcement = Silent(is_silent=True, for_s=for_s)
+        self._wake()
+
+    def freeze(self) -> None:
+        """Silence: nothing is sent until `thaw`; receiving goes on."""
+        self._is_frozen = True
+
+    def thaw(self, now: float) -> None:
+        """The silence is over: after a random while, what was not answered is answered in one go."""
+        self._is_frozen = self._settings.direction is Direction.RX
+        self._quiet_until = now + self._rng.uniform(0, HOLD_OFF_S)
+        for peer in self._peers.values():
+            peer.revive_after_silence(self._quiet_until)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._is_idle = False
+        self._collect()
+
+    # Work in threads.
+
+    def _request_work(self, work: Callable[[], object], done: Callable[[object], None]) -> None:
+        job = self._take_number()
+        self._jobs[job] = done
+        self._events.append(WorkRequested(job, work))
+
+    def handle_work_done(self, job: int, result: object, now: float) -> None:
+        """The result of a WorkRequested."""
+        self._jobs.pop(job)(result)
+        for peer in self._peers.values():
+            if peer.receiver.arrived:
+                peer.want_report(now)
+        self._wake()
+
+    # Datagrams in.
+
+    def receive_datagram(self, data: bytes, now: float) -> None:
+        """A datagram has come, from wherever: its seal says from whom."""
+        try:
+            opened = self._opener.open_untrusted(data)
+        except DatagramError as error:
+            self.faults[error.fault.value] += 1
+            return
+        if self._opener.is_saving_wanted:
+            self._events.append(MarksToSave(self._opener.marks_to_save()))
+        if opened is not None:
+            self._take(opened, now)
+            self._wake()
+
+    def marks_saved(self, marks: Mapping[Eid, Mark], now: float) -> None:
+        """These marks are on the disk: what waited for them counts now."""
+        for opened in self._opener.saved(marks):
+            self._take(opened, now)
+        self._wake()
+
+    def _take(self, opened: Opened, now: float) -> None:
+        peer = self._by_node.get(opened.sender)
+        if peer is None or opened.is_old_epoch:
+            self.faults["old_epoch" if peer else "stranger"] += 1
+            return
+        try:
+            frames = parse_frames_untrusted(opened.plaintext)
+        except FrameError:
+            self.faults["frames"] += 1
+            return
+        if self._listener.take_frames(peer, opened, frames, now):
+            self._beacon_at = min(self._beacon_at, now)
+            self._beacon_s = BEACON_LAST_S / 2
+
+    # Datagrams out.
+
+    def datagrams_to_send(self, now: float) -> list[Datagram]:
+        """What leaves now, as far as the pace allows."""
+        out: list[Datagram] = []
+        if self._is_frozen or now < self._quiet_until:
+            return out
+        if self._is_rested:
+            self._pacer.rest(now)
+            self._is_rested = False
+        while self._pacer.may_send(now):
+            datagram = self._next_datagram(now)
+            if datagram is None:
+                self._is_idle = self._is_rested = True
+                break
+            out.append(datagram)
+        self._collect()
+        return out
+
+    def _next_datagram(self, now: float) -> Datagram | None:
+        for peer in self._peers.values():
+            if peer.is_probe_due:
+                peer.is_probe_due = False
+                return self._make([Ping(self._rng.getrandbits(64))], peer, now)
+        if self._control_at <= now:
+            for peer in self._peers.values():
+                if peer.report_at <= now:
+                    return self._make_report(peer, now)
+        if self._announcement is not None:
+            self._beacons = self._all()
+            self._said, self._announcement = self._announcement, None
+        elif self._beacon_at <= now:
+            self._said = Beacon(VERSION, 0, int(Precedence.OVERRIDE), OBJECT_MAX_BYTES)
+            self._beacon_s = min(2 * self._beacon_s, BEACON_LAST_S)
+            self._beacon_at = now + self._beacon_s
+            self._beacons = self._all()
+        if self._beacons:
+            return self._make([self._said], self._beacons.pop(), now)
+        return self._make_symbol(now)
+
+    def _all(self) -> list[Peer | None]:
+        return [None] if self._settings.is_multicast else list(self._peers.values())
+
+    def _make_symbol(self, now: float) -> Datagram | None:
+        group = self._sender.group_to_tell(now)
+        if group is not None:
+            return self._make([group], None, now)
+        counter = self._seal.next_counter
+        found = self._sender.next_symbol(counter, now)
+        if found is None:
+            return None
+        item, esi, data = found
+        number = GROUP_ALL if item.group is None else item.group.group
+        peer = None
+        for node in item.receivers:
+            peer = self._peers[node]
+            if peer.is_reachable:
+                peer.expect(now)
+        return self._make([Symbol(item.object_id, len(item.data), esi, number, data)], peer, now)
+
+    def _make_report(self, peer: Peer, now: float) -> Datagram:
+        frames = make_report(peer, self._tags, self._seal.epoch, self._plaintext_bytes, now)
+        datagram = self._make(frames, peer, now)
+        share_bps = self._settings.rate_bps * self._settings.feedback_share
+        size_bytes = len(datagram.data) - SEAL_BYTES + self._settings.header_bytes
+        self._control_at = max(self._control_at, now) + size_bytes * 8 / share_bps
+        return datagram
+
+    def _make(self, frames: Sequence[Frame], peer: Peer | None, now: float) -> Datagram:
+        """Seal it; on a multicast bearer everything is for all."""
+        counter = self._seal.next_counter
+        plaintext = pack_frames(frames)
+        self._pacer.spend(len(plaintext), now)
+        heard_by = self._peers.values() if peer is None or self._settings.is_multicast else (peer,)
+        for each in heard_by:
+            each.meter.note_sent(counter, now)
+        to = None if peer is None or self._settings.is_multicast else peer.settings.node
+        return Datagram(to, self._seal.seal(plaintext))
+
+    # Time.
+
+    def get_timer(self) -> float:
+        """When to call `handle_timer`."""
+        if self._is_frozen:
+            return self._sender.get_timer(is_frozen=True)
+        if not self._is_idle:
+            return max(self._pacer.ready_at(), self._quiet_until)
+        times = [self._beacon_at, self._sender.get_timer(is_frozen=False)]
+        for peer in self._peers.values():
+            times.append(peer.probe_at)
+            times.append(max(peer.report_at, self._control_at))
+        return max(min(times), self._pacer.ready_at(), self._quiet_until)
+
+    def handle_timer(self, now: float) -> None:
+        """Look after nodes that do not answer, expiry and passes; then ask for datagrams."""
+        self._sender.handle_timer(now)
+        if not self._is_frozen:
+            for peer in self._peers.values():
+                self._look_after(peer, now)
+        self._wake()
+
+    def _look_after(self, peer: Peer, now: float) -> None:
+        if peer.probe_at <= now and not self._sender.has_open(peer.settings.index):
+            peer.is_expecting = False
+            peer.probe_at = NEVER
+        if peer.is_dying(now):
+            peer.life = Life.DOWN
+            self._events.append(PeerDown(peer.settings.node))
+            self._sender.node_died(peer.settings.index)
+
+    # Figures.
+
+    def snapshot(self, now: float) -> list[dict[str, Figure]]:
+        """One row of figures for each node."""
+        sender = self._sender
+        repairs = sender.symbols_sent - sender.source_sent
+        shared: dict[str, Figure] = {
+            "rate_bps": self._settings.rate_bps,
+            "sent_frame_bytes": self._pacer.sent_bytes,
+            "repair_overhead": repairs / max(sender.source_sent, 1),
+        }
+        return [
+            peer.describe(now) | shared | {"open_objects_out": sender.count_open(index)}
+            for index, peer in self._peers.items()
+        ]
+
+    # Events.
+
+    def next_event(self) -> Event | None:
+        """The next event, or None."""
+        return self._events.popleft() if self._events else None
+
+    def _collect(self) -> None:
+        """Turn what came up into events."""
+        for peer in self._peers.values():
+            if peer.receiver.arrived:
+                self._events.append(TransfersReceived(peer.settings.node, peer.receiver.arrived))
+                peer.receiver.arrived = []
+        self._events.extend(self._sender.bundles.take_events(lambda index: self._peers[index].settings.node))
