@@ -9,7 +9,7 @@ BUNDLE_PROTOCOL_VERSION: Final = 7
 """RFC 9171."""
 TCPCL_VERSION: Final = 4
 """RFC 9174."""
-STORE_VERSION: Final = 1
+STORE_VERSION: Final = 2
 """The segment log's record format."""
 CONTROL_VERSION: Final = 1
 """The control socket's protocol."""

@@ -1,38 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the segment log knows of its own contents: where each live bundle lies, what each segment holds, the notes.
 
-Kept small (a dictionary entry and one integer per live bundle; the ID is the one that the agent holds too, nothing per
-deleted bundle): the agent has the records. Only what is durable is ever entered here.
+Kept small (a dictionary entry per live bundle, nothing per deleted one): the agent has the records, and the ID and the
+place here are the objects that it holds too. Only what is durable is ever entered.
 """
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from meshd.bundle.record import BundleId
-from meshd.store.record_format import MarkRow, row_id
+from meshd.bundle.record import BundleId, PayloadRef
+from meshd.store.group_body import Marks, packed
 
 NOTE_NAMES_MAX: Final = 16384
 """Notes by name, counting deleted ones whose deletion still matters; a group that needs more is refused."""
 NOTE_SIZE_MAX_BYTES: Final = 64 * 1024
 MARK_BYTES: Final = 40
-"""A mark without the source's text."""
+"""Size of a mark in a segment, nearly: what carrying it on costs."""
 _HOUR_MS: Final = 3_600_000
-_SIZE_BITS: Final = 32
-_SIZE_MASK: Final = (1 << _SIZE_BITS) - 1
-
-
-def place(segment: int, size_bytes: int) -> int:
-    """Where a bundle lies and how large it is, in one integer: a million of them have to be cheap."""
-    return segment << _SIZE_BITS | size_bytes
-
-
-def place_segment(where: int) -> int:
-    """The segment of a place."""
-    return where >> _SIZE_BITS
-
-
-def mark_bytes(source: str) -> int:
-    """Size of a mark in a segment, nearly: what carrying it on costs."""
-    return MARK_BYTES + len(source)
 
 
 class Note(NamedTuple):
@@ -45,22 +30,36 @@ class Note(NamedTuple):
 class Segment:
     """What one segment still holds. `size_bytes` counts durable bytes only."""
 
-    __slots__ = ("is_sealed", "live_bytes", "live_count", "marks", "number", "size_bytes")
+    __slots__ = ("is_damaged", "is_sealed", "live_bytes", "live_count", "marks", "number", "size_bytes")
 
     def __init__(self, number: int, size_bytes: int, is_sealed: bool) -> None:
         self.number = number
         self.is_sealed = is_sealed
+        self.is_damaged = False
+        """A live bundle in it could not be read: it is not compacted."""
         self.size_bytes = size_bytes
         self.live_count = 0
         self.live_bytes = 0
+        """Without large bundles, which lie in files of their own."""
         self.marks: dict[tuple[int, int], int] = {}
-        """Bytes of deletions and releases by (hour of DTN time until which they are remembered, segment that they are
+        """Number of deletions and releases by (hour of DTN time until which they are remembered, segment that they are
         about): they are needed until that hour is over, and while that segment exists."""
 
-    def count_mark(self, put_segment: int, remember_until_ms: int, size_bytes: int) -> None:
-        """A deletion or release was written here."""
-        key = (remember_until_ms // _HOUR_MS, -1 if put_segment == self.number else put_segment)
-        self.marks[key] = self.marks.get(key, 0) + size_bytes
+    def count_marks(self, marks: Marks) -> None:
+        """Deletions or releases were written here."""
+        if not marks.ids:
+            return
+        abouts, untils = packed(marks.put_segments), packed(marks.remember_until_ms)
+        if len(abouts) == len(untils) == 1:
+            self._count(untils[0] // _HOUR_MS, abouts[0], len(marks.ids))
+            return
+        hours = [until_ms // _HOUR_MS for until_ms in marks.remember_until_ms]
+        for (hour, about), count in Counter(zip(hours, marks.put_segments, strict=True)).items():
+            self._count(hour, about, count)
+
+    def _count(self, hour: int, about: int, count: int) -> None:
+        key = (hour, -1 if about == self.number else about)
+        self.marks[key] = self.marks.get(key, 0) + count
 
 
 class Contents:
@@ -68,7 +67,18 @@ class Contents:
 
     def __init__(self) -> None:
         self.segments: dict[int, Segment] = {}
-        self.where: dict[BundleId, int] = {}
+        self.where: dict[BundleId, PayloadRef] = {}
+        self.held: set[BundleId] = set()
+        """Those whose release is not durable yet."""
+        self.large: dict[int, int] = {}
+        """File number of each live large bundle to the segment that holds its record."""
+        self.large_bytes = 0
+        self.finished: dict[int, PayloadRef] = {}
+        """Files of large bundles that are durable as a whole, and wait for their record."""
+        self.unfinished: dict[int, int] = {}
+        """Files of large bundles that are still being written, and how much of each there is."""
+        self.dead_files: set[int] = set()
+        """Files of large bundles that are gone."""
         self.notes: dict[str, Note] = {}
         self.has_emptied = True
         """A sealed segment lost its last bundle since somebody looked."""
@@ -78,31 +88,71 @@ class Contents:
     @property
     def live_bytes(self) -> int:
         """Encoded bundles that are not deleted. Any thread may ask: the copied list holds still."""
-        return sum(segment.live_bytes for segment in list(self.segments.values()))
+        return sum(segment.live_bytes for segment in list(self.segments.values())) + self.large_bytes
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all segments."""
-        return sum(segment.size_bytes for segment in list(self.segments.values()))
+        """Bytes of all segments, and of large bundles."""
+        streams_bytes = sum(self.unfinished.copy().values())
+        streams_bytes += sum(ref.size_bytes for ref in list(self.finished.values()))
+        return sum(segment.size_bytes for segment in list(self.segments.values())) + self.large_bytes + streams_bytes
 
-    def put(self, bundle_id: BundleId, where: int) -> None:
-        """A bundle lies there now, and no longer where an earlier one of this ID lay."""
-        if bundle_id in self.where:
-            self.remove(bundle_id)
-        self.where[bundle_id] = where
-        segment = self.segments[where >> _SIZE_BITS]
-        segment.live_count += 1
-        segment.live_bytes += where & _SIZE_MASK
+    def segment_of(self, ref: PayloadRef) -> int:
+        """The segment with the record of the bundle that lies there."""
+        return self.large.get(ref.segment, ref.segment)
 
-    def remove(self, bundle_id: BundleId) -> None:
-        """This bundle is gone, if it was here."""
-        where = self.where.pop(bundle_id, None)
-        if where is not None:
-            segment = self.segments[where >> _SIZE_BITS]
-            segment.live_count -= 1
-            segment.live_bytes -= where & _SIZE_MASK
-            if not segment.live_count and segment.is_sealed:
+    def put(self, refs: Mapping[BundleId, PayloadRef], segment: Segment) -> None:
+        """These bundles, none of which is here, lie there now; their records are in this segment."""
+        number = segment.number
+        self.where.update(refs)
+        segment.live_count += len(refs)
+        segment.live_bytes += sum([ref.size_bytes for ref in refs.values() if ref.segment == number])
+        for ref in [ref for ref in refs.values() if ref.segment != number]:
+            self.large[ref.segment] = number
+            self.large_bytes += ref.size_bytes
+            self.dead_files.discard(ref.segment)
+
+    def recount(self) -> None:
+        """Count anew what each segment holds, and which files are alive: `where` was filled without that."""
+        self.large = {ref.segment: self.large[ref.segment] for ref in self.where.values() if ref.segment in self.large}
+        self.large_bytes = 0
+        for ref in self.where.values():  # a hot loop at a start
+            if ref.segment in self.large:
+                self.large_bytes += ref.size_bytes
+                self.segments[self.large[ref.segment]].live_count += 1
+            else:
+                segment = self.segments[ref.segment]
+                segment.live_count += 1
+                segment.live_bytes += ref.size_bytes
+
+    def remove(self, ids: Iterable[BundleId]) -> None:
+        """These bundles are gone, those that were here."""
+        pop = self.where.pop
+        gone = [ref for ref in [pop(bundle_id, None) for bundle_id in ids] if ref is not None]
+        by_number = {ref.segment: gone for ref in gone[:1]}
+        if len({ref.segment for ref in gone}) > 1:
+            by_number = {}
+            for ref in gone:
+                by_number.setdefault(ref.segment, []).append(ref)
+        for number, refs in by_number.items():
+            size_bytes = sum([ref.size_bytes for ref in refs])
+            if number in self.large:
+                self._leave(self.large.pop(number), 1, 0)
+                self.large_bytes -= size_bytes
+                self.dead_files.add(number)
                 self.has_emptied = True
+            else:
+                self._leave(number, len(refs), size_bytes)
+        if self.held:
+            self.held.difference_update(ids)
+
+    def _leave(self, number: int, count: int, size_bytes: int) -> None:
+        """Bundles are gone from this segment."""
+        segment = self.segments[number]
+        segment.live_count -= count
+        segment.live_bytes -= size_bytes
+        if not segment.live_count and segment.is_sealed:
+            self.has_emptied = True
 
     def note(self, name: str, value: bytes, segment: int) -> None:
         """The newest value of a note; empty deletes it, which has to be remembered while older values lie around."""
@@ -113,19 +163,20 @@ class Contents:
         return number in self.segments or number in self.unlinked
 
     def carry_bytes(self, segment: Segment, now_ms: int) -> int:
-        """About how much would have to be carried on if this segment, all of whose bundles are gone, were unlinked."""
+        """About how much would have to be carried on if this segment were unlinked, live bundles apart."""
         hour_now = now_ms // _HOUR_MS
         marks = [count for (hour, about), count in segment.marks.items() if hour >= hour_now or self.may_exist(about)]
-        return sum(marks) + sum(len(name) + len(value) for name, value in self.notes_to_carry(segment.number).items())
+        notes = self.notes_to_carry(segment.number).items()
+        return MARK_BYTES * sum(marks) + sum(len(name) + len(value) for name, value in notes)
 
-    def needs_delete(self, row: MarkRow, dying: int, now_ms: int) -> bool:
+    def needs_delete(self, put_segment: int, remember_until_ms: int, dying: int, now_ms: int) -> bool:
         """True when a deletion has to outlive its segment: still remembered, or its put is still in some file."""
-        return row.remember_until_ms > now_ms or (row.put_segment != dying and self.may_exist(row.put_segment))
+        return remember_until_ms > now_ms or (put_segment != dying and self.may_exist(put_segment))
 
-    def needs_release(self, row: MarkRow) -> bool:
+    def needs_release(self, bundle_id: BundleId, put_segment: int) -> bool:
         """True when a release has to outlive its segment: the bundle is still here."""
-        where = self.where.get(row_id(row))
-        return where is not None and where >> _SIZE_BITS == row.put_segment
+        ref = self.where.get(bundle_id)
+        return ref is not None and self.segment_of(ref) == put_segment
 
     def notes_to_carry(self, dying: int) -> dict[str, bytes]:
         """Notes whose newest value lies in this segment; deletions only while an older value may be in some file."""

@@ -8,6 +8,7 @@ Files are not preallocated: on ext4 over virtio, writing into space from posix_f
 (within 5 %), and it leaves tails of zeros behind.
 """
 
+import errno
 import fcntl
 import os
 import threading
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from meshd.base.errors import StoreError
+from meshd.store.errors import reason, remedy
 
 LOCK_NAME: Final = "lock"
 """The file whose lock keeps a second daemon out; it is not among the names."""
@@ -57,6 +59,9 @@ class Disk(Protocol):
     def unlink(self, name: str) -> None:
         """Remove a file; durable at the latest with the next create or truncate."""
 
+    def forget_cache(self, name: str) -> None:
+        """Let the next reads of a file come from the medium, as far as that can be asked for."""
+
     def free_bytes(self) -> int:
         """Space left for an ordinary user."""
 
@@ -82,12 +87,12 @@ class RealDisk:
         self._written_name = ""
         self._written_fd = -1
         try:
-            directory.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+            _make_directory(directory)
             self._directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise StoreError(
-                f"the store's directory {directory} can't be used: {error.strerror}; "
-                "make it, owned by the daemon's user"
+                f"the store's directory {directory} can't be used: {reason(error)}; "
+                f"{remedy(error, 'make it, owned by the daemon user')}"
             ) from error
         self._lock_fd = self._take_lock()
 
@@ -98,13 +103,16 @@ class RealDisk:
         except OSError as error:
             os.close(self._directory_fd)
             raise StoreError(
-                f"the store's lock {path} can't be opened: {error.strerror}; the daemon's user has to own the directory"
+                f"the store's lock {path} can't be opened: {reason(error)}; "
+                f"{remedy(error, 'the daemon user has to own the directory')}"
             ) from error
         try:
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(lock_fd)
             os.close(self._directory_fd)
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise StoreError(f"the store's lock {path} can't be taken: {reason(error)}; check the disk") from error
             raise StoreError(
                 f"the store {self._directory} is in use by another daemon (lock {path}: {error.strerror}): "
                 "stop that one, or give this one another state_dir"
@@ -176,6 +184,11 @@ class RealDisk:
                 os.close(fd)
         os.unlink(name, dir_fd=self._directory_fd)
 
+    def forget_cache(self, name: str) -> None:
+        """Let the next reads of a file come from the medium: what is synced leaves the page cache."""
+        with self._lock:
+            os.posix_fadvise(self._open(name), 0, 0, os.POSIX_FADV_DONTNEED)
+
     def free_bytes(self) -> int:
         """Space left for an ordinary user."""
         status = os.fstatvfs(self._directory_fd)
@@ -204,6 +217,19 @@ class RealDisk:
         fd, self._written_fd, self._written_name = self._written_fd, -1, ""
         if fd >= 0:
             os.close(fd)
+
+
+def _make_directory(directory: Path) -> None:
+    """Make it and its name durable; nothing where it is there already."""
+    try:
+        directory.mkdir(mode=_DIRECTORY_MODE)
+    except FileExistsError:
+        return
+    parent_fd = os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(parent_fd)
+    finally:
+        os.close(parent_fd)
 
 
 def _write_all(fd: int, buffers: Sequence[bytes | memoryview], offset: int) -> int:

@@ -12,24 +12,17 @@ from typing import Final
 
 import msgspec
 
-from meshd.base.errors import StoreError
-from meshd.bundle.errors import EidError
 from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
-from meshd.store.contents import Contents, Segment, mark_bytes, place
+from meshd.store.contents import Contents, Segment
 from meshd.store.disk import Disk
-from meshd.store.record_format import (
-    CRC_BYTES,
-    SEGMENT_HEAD_BYTES,
-    SEGMENT_HEADER_MAX_BYTES,
-    SegmentHeader,
-    decode_segment_header,
-    put_record,
-    row_id,
-)
-from meshd.store.segment_scan import Damage, Group, SegmentScan
+from meshd.store.file_names import large_name, large_number, segment_name, segment_number
+from meshd.store.group_body import GroupBody, Marks
+from meshd.store.large_file import stored_bytes
+from meshd.store.record_format import SegmentHeader
+from meshd.store.segment_scan import Damage, Group, SegmentScan, read_header
 
-_SUFFIX: Final = ".seg"
-_DIGITS: Final = 10
+_DEAD_RECORDS_MAX: Final = 65_536
+"""Records of deleted bundles are dropped when they are so many more than the live ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,31 +31,13 @@ class Recovered:
 
     records: Sequence[BundleRecord]
     known: Sequence[tuple[BundleId, int]]
-    """Duplicate memory: (ID, DTN time in ms until which it is remembered), live bundles included."""
+    """Duplicate memory beyond the records: (ID, DTN time in ms until which it is remembered). A live bundle is known
+    until it expires, and is here only when it is remembered for longer."""
     notes: dict[str, bytes]
     torn_bytes: int
     """Cut off the last segment: groups that were never acknowledged."""
     damage: Sequence[str]
     """What was lost although it had been durable, in words."""
-
-
-def segment_name(number: int) -> str:
-    """The file of a segment."""
-    return f"{number:0{_DIGITS}d}{_SUFFIX}"
-
-
-def segment_number(name: str) -> int | None:
-    """The segment of a file; None for a file that is none of ours."""
-    digits = name.removesuffix(_SUFFIX)
-    if name == digits or len(digits) != _DIGITS or not (digits.isascii() and digits.isdigit()):
-        return None
-    return int(digits)
-
-
-def read_header(disk: Disk, name: str) -> tuple[SegmentHeader | None, int]:
-    """A segment's header, None when it is torn or damaged, and where to look for the first group."""
-    decoded = decode_segment_header(disk.read(name, 0, SEGMENT_HEADER_MAX_BYTES), name)
-    return decoded or (None, SEGMENT_HEAD_BYTES)
 
 
 @dataclass(slots=True)
@@ -81,12 +56,14 @@ class Recovery:
 
     disk: Disk
     contents: Contents
-    records: dict[BundleId, BundleRecord] = field(default_factory=dict)
+    records: list[BundleRecord] = field(default_factory=list)
+    """In the order of `contents.where`, with those that are deleted by now in between."""
     remembered: dict[BundleId, int] = field(default_factory=dict)
     damage: list[str] = field(default_factory=list)
     torn_bytes: int = 0
     number_max: int = 0
-    """Highest segment number seen: never used again."""
+    """Highest number seen, of a segment, or of a large bundle's file that may be gone while a record still names it:
+    never used again."""
     cuts: dict[int, int] = field(default_factory=dict)
     """Segments that end before their files do."""
 
@@ -97,11 +74,12 @@ class Recovery:
             now_ms: DTN time; IDs remembered until then or less are left out (0: none is).
 
         Errors:
-            StoreError: a segment is of another version, or its names can't be read.
+            StoreError: a segment is of another version, or what it says makes no sense.
             OSError: the disk failed.
         """
         found = self._find()
-        self.number_max = max((segment.number for segment in found), default=0)
+        large = {number for number in map(large_number, self.disk.names()) if number is not None}
+        self.number_max = max([segment.number for segment in found] + list(large), default=0)
         ends: dict[int, int] = {}
         for segment in found:
             if segment.header is not None:
@@ -109,9 +87,13 @@ class Recovery:
         last = self._drop_unborn(found)
         for segment in found:
             self._scan(segment, ends.get(segment.number), segment is last)
-        self._forget_held()
+        self.contents.recount()
+        self._check_large(large)
+        self.contents.remove(list(self.contents.held))  # of submissions never finished: nobody was told of them
+        self._drop_dead()
+        self._unlink_dead(large)
         notes = {name: note.value for name, note in self.contents.notes.items() if note.value}
-        return Recovered(list(self.records.values()), self._known(now_ms), notes, self.torn_bytes, self.damage)
+        return Recovered(self.records, self._known(now_ms), notes, self.torn_bytes, self.damage)
 
     def _find(self) -> list[_Found]:
         numbers = sorted(number for number in map(segment_number, self.disk.names()) if number is not None)
@@ -169,52 +151,100 @@ class Recovery:
         self.disk.datasync(name)
 
     def _apply(self, group: Group, segment: Segment) -> None:
-        """Do a group's changes once more."""
-        try:
-            self._apply_puts(group, segment)
-        except EidError as error:
-            raise StoreError(f"{segment_name(segment.number)} names an impossible endpoint: {error}") from error
-        body, records = group.body, self.records
-        for row in body.deletes:
-            self._apply_delete(row_id(row), row.put_segment, row.remember_until_ms)
-            segment.count_mark(row.put_segment, row.remember_until_ms, mark_bytes(row.source))
-        for row in body.releases:
-            record = records.get(row_id(row))
-            if record is not None and record.payload.segment == row.put_segment:
-                records[record.id] = msgspec.structs.replace(record, held=False)
-            segment.count_mark(row.put_segment, 0, mark_bytes(row.source))
+        """Do a group's changes once more; what each segment holds then is counted at the end."""
+        body, contents = group.body, self.contents
+        if body.put_count:
+            self._apply_puts(body, segment)
+        deletes, releases = body.deletes, body.releases
+        self._apply_deletes(deletes)
+        segment.count_marks(deletes)
+        for bundle_id, put_segment, _ in zip(*releases, strict=True):
+            if bundle_id in contents.held and contents.needs_release(bundle_id, put_segment):
+                contents.held.discard(bundle_id)
+        segment.count_marks(releases)
         for name, value in body.notes.items():
-            self.contents.note(name, value, segment.number)
+            contents.note(name, value, segment.number)
 
-    def _apply_puts(self, group: Group, segment: Segment) -> None:
-        number, offset = segment.number, group.head.bundles_offset
-        for row in group.body.puts:
-            bundle_id = row_id(row)
-            self.records[bundle_id] = put_record(row, bundle_id, PayloadRef(number, offset, row.size_bytes))
-            self.contents.put(bundle_id, place(number, row.size_bytes))
-            offset += row.size_bytes + CRC_BYTES
+    def _apply_puts(self, body: GroupBody, segment: Segment) -> None:
+        contents, where, puts = self.contents, self.contents.where, body.puts
+        expected = len(where) + len(puts)
+        where.update([(record.id, record.payload) for record in puts])
+        if len(where) != expected:
+            for record in puts:  # put before: to the end with it, where its new record is
+                where[record.id] = where.pop(record.id)
+        if contents.held:
+            contents.held.difference_update([record.id for record in puts])
+        if body.has_held:
+            contents.held.update([record.id for record in puts if record.held])
+            puts = [msgspec.structs.replace(record, held=False) for record in puts]
+        if body.has_large:
+            files = [record.payload.segment for record in puts if record.payload.segment != segment.number]
+            contents.large.update(dict.fromkeys(files, segment.number))
+            self.number_max = max([self.number_max, *files])
+        self.records += puts
+        if len(self.records) > 2 * len(where) + _DEAD_RECORDS_MAX:
+            self._drop_dead()
 
-    def _apply_delete(self, bundle_id: BundleId, put_segment: int, until_ms: int) -> None:
-        """Delete what was put up to that segment; a later bundle of the same ID stays."""
-        record = self.records.get(bundle_id)
-        if record is not None and record.payload.segment <= put_segment:
-            del self.records[bundle_id]
-            self.contents.remove(bundle_id)
-        if until_ms:
-            self.remembered[bundle_id] = max(until_ms, self.remembered.get(bundle_id, 0))
+    def _drop_dead(self) -> None:
+        """Keep the records of live bundles: those that `where` refers to, in the same order."""
+        where = self.contents.where
+        if len(self.records) == len(where):
+            return
+        refs = iter(where.values())
+        ref = next(refs, None)
+        live = []
+        for record in self.records:
+            if record.payload is ref:
+                live.append(record)
+                ref = next(refs, None)
+        self.records = live
 
-    def _forget_held(self) -> None:
-        """Parts of messages whose submission was never finished: nobody was told that they are here."""
-        for bundle_id in [record.id for record in self.records.values() if record.held]:
-            del self.records[bundle_id]
-            self.contents.remove(bundle_id)
+    def _apply_deletes(self, deletes: Marks) -> None:
+        """Delete what was put up to the segment that each mark names; a later bundle of the same ID stays."""
+        contents, remembered = self.contents, self.remembered
+        where, large, known_until = contents.where, contents.large, remembered.get
+        for bundle_id, put_segment, until_ms in zip(*deletes, strict=True):  # a hot loop after many deliveries
+            ref = where.get(bundle_id)
+            if ref is not None and (contents.segment_of(ref) if large else ref.segment) <= put_segment:
+                del where[bundle_id]
+                contents.held.discard(bundle_id)
+            if until_ms > known_until(bundle_id, 0):
+                remembered[bundle_id] = until_ms
+
+    def _check_large(self, files: set[int]) -> None:
+        """Large bundles whose files are not as their records say are lost."""
+        if not self.contents.large:
+            return
+        lost = []
+        for bundle_id, ref in self.contents.where.items():
+            if ref.segment in self.contents.large:
+                problem = self._large_problem(ref, files)
+                if problem:
+                    self.damage.append(problem)
+                    lost.append(bundle_id)
+        self.contents.remove(lost)
+
+    def _large_problem(self, ref: PayloadRef, files: set[int]) -> str:
+        name = large_name(ref.segment)
+        if ref.segment not in files:
+            return f"{name}: the file is missing, its large bundle is lost"
+        header, start = read_header(self.disk, name)
+        if header is None or start != ref.offset:
+            return f"{name}: the header is damaged, its large bundle is lost"
+        missing_bytes = ref.offset + stored_bytes(ref.size_bytes) - self.disk.size_bytes(name)
+        return f"{name}: {missing_bytes} bytes are missing, its large bundle is lost" if missing_bytes > 0 else ""
+
+    def _unlink_dead(self, files: set[int]) -> None:
+        """Files of large bundles that were never finished, or deleted: everything that says so is durable by now."""
+        for number in files - self.contents.large.keys():
+            self.disk.unlink(large_name(number))
+        self.contents.dead_files.clear()
 
     def _known(self, now_ms: int) -> list[tuple[BundleId, int]]:
-        """The duplicate memory: what is here, and what is still remembered."""
-        records, remembered = self.records, self.remembered
-        here = [
-            (key, max(record.expiry_ms, remembered[key]) if key in remembered else record.expiry_ms)
-            for key, record in records.items()
-        ]
-        gone = [(key, until) for key, until in remembered.items() if until > now_ms and key not in records]
-        return here + gone
+        """What is remembered beyond the live bundles' own lifetime."""
+        remembered, where = self.remembered, self.contents.where
+        if where and not where.keys().isdisjoint(remembered):
+            for record in self.records:
+                if remembered.get(record.id, record.expiry_ms + 1) <= record.expiry_ms:
+                    del remembered[record.id]
+        return [row for row in remembered.items() if row[1] > now_ms]

@@ -12,19 +12,25 @@ import msgspec
 
 from meshd.bundle.crc import crc32c
 from meshd.store.disk import Disk
+from meshd.store.file_names import segment_name
+from meshd.store.group_body import GroupBody, decode_body
 from meshd.store.record_format import (
     CRC_BYTES,
     GROUP_MAGIC,
     HEAD_BYTES,
-    GroupBody,
+    SEGMENT_HEAD_BYTES,
+    SEGMENT_HEADER_MAX_BYTES,
     GroupHead,
-    decode_body,
+    SegmentHeader,
     decode_head,
+    decode_segment_header,
     pack_crc,
 )
 
-WINDOW_BYTES: Final = 128 * 1024
-"""Read at a time: many small groups, and not too much of a large bundle that is passed over."""
+WINDOW_BYTES: Final = 256 * 1024
+"""Read at a time where many small groups lie side by side."""
+SPARSE_WINDOW_BYTES: Final = 32 * 1024
+"""Read at a time where groups are larger than a window: their bundles are passed over unread."""
 
 
 class Group(msgspec.Struct, frozen=True, gc=False):
@@ -51,8 +57,7 @@ class SegmentScan:
         start: where the first group begins.
         end: where the segment ends, whatever follows in the file.
         is_last: the bundles' own CRCs are checked too, and a torn tail is possible. In other segments a damaged bundle
-        is
-            found when it is read: they were synced, so no group can be there by half.
+            is found when it is read: they were synced, so no group can be there by half.
     """
 
     def __init__(self, disk: Disk, name: str, number: int, start: int, end: int, is_last: bool) -> None:
@@ -64,6 +69,7 @@ class SegmentScan:
         self._is_last = is_last
         self._window = b""
         self._window_offset = 0
+        self._window_bytes = WINDOW_BYTES
 
     def groups(self) -> Iterator[Group | Damage]:
         """Yield everything in order. A tail that is torn comes last, as Damage."""
@@ -75,6 +81,8 @@ class SegmentScan:
                 yield damage
             else:
                 yield group
+                is_sparse = group.head.bundle_bytes > WINDOW_BYTES // 2
+                self._window_bytes = SPARSE_WINDOW_BYTES if is_sparse else WINDOW_BYTES
                 pos = group.head.end
 
     def _pass_damage(self, pos: int) -> tuple[int, Damage]:
@@ -108,27 +116,50 @@ class SegmentScan:
         head = decode_head(self._read(pos, HEAD_BYTES), self._number, pos)
         if head is None or head.end > self._end:
             return None
-        body = decode_body(self._read(pos + HEAD_BYTES, head.body_bytes), head)
+        body = decode_body(self._read(pos + HEAD_BYTES, head.body_bytes), head, self._number)
         if body is None or (self._is_last and not self._bundles_are_whole(head, body)):
             return None
         return Group(head, body)
 
     def _bundles_are_whole(self, head: GroupHead, body: GroupBody) -> bool:
-        offset = head.bundles_offset
-        for row in body.puts:
-            data = self._read(offset, row.size_bytes + CRC_BYTES)
-            if data[row.size_bytes :] != pack_crc(crc32c(data[: row.size_bytes])):
-                return False
-            offset += row.size_bytes + CRC_BYTES
-        return offset == head.end
+        places = [ref for ref in body.places if ref.segment == self._number]
+        if head.bundle_bytes > WINDOW_BYTES:
+            return all(_is_whole(self._read(ref.offset, ref.size_bytes + CRC_BYTES)) for ref in places)
+        start = head.bundles_offset
+        data = self._read(start, head.bundle_bytes)
+        return all(
+            _is_whole(data[ref.offset - start : ref.offset - start + ref.size_bytes + CRC_BYTES]) for ref in places
+        )
 
     def _read(self, offset: int, size_bytes: int) -> bytes:
         """Read through a window: small groups lie side by side, large bundles are passed over unread."""
         begin = offset - self._window_offset
         if begin < 0 or begin + size_bytes > len(self._window):
-            if size_bytes > WINDOW_BYTES:
+            if size_bytes > self._window_bytes:
                 return self._disk.read(self._name, offset, size_bytes)
-            self._window = self._disk.read(self._name, offset, WINDOW_BYTES)
+            self._window = self._disk.read(self._name, offset, self._window_bytes)
             self._window_offset = offset
             begin = 0
         return self._window[begin : begin + size_bytes]
+
+
+def _is_whole(bundle: bytes) -> bool:
+    """True when these bytes are a bundle and its CRC."""
+    return bundle[-CRC_BYTES:] == pack_crc(crc32c(bundle[:-CRC_BYTES]))
+
+
+def read_header(disk: Disk, name: str) -> tuple[SegmentHeader | None, int]:
+    """A segment's header, None when it is torn or damaged, and where to look for the first group.
+
+    Errors:
+        StoreError: it is of another version.
+    """
+    decoded = decode_segment_header(disk.read(name, 0, SEGMENT_HEADER_MAX_BYTES), name)
+    return decoded or (None, SEGMENT_HEAD_BYTES)
+
+
+def scan_segment(disk: Disk, number: int, end: int) -> Iterator[Group | Damage]:
+    """The groups of a segment that is durable up to `end`."""
+    name = segment_name(number)
+    start = read_header(disk, name)[1]
+    return SegmentScan(disk, name, number, start, end, is_last=False).groups()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Natural group commit: one thread writes and syncs whatever queued up while the last sync ran. There is no timer for
-what somebody waits for.
+what somebody waits for. A small group that somebody waits for, on an idle store with a good disk, is written at once
+in the trio thread instead: `disk_pace.py` says when that is allowed.
 
 Groups come from the trio thread by `submit` and are answered there, in order, a whole batch at a time. What the answers
 mean is left to the daemon, how groups become durable to the segment log.
@@ -16,8 +17,12 @@ from typing import Final, TypeVar
 import trio
 
 from meshd.base.errors import StoreError
-from meshd.node.commands import WriteStore
+from meshd.bundle.record import BundleId
+from meshd.node.commands import FinishStream, StreamCommand, WriteStore
+from meshd.store.disk_pace import DiskPace
+from meshd.store.scrub import SCRUB_BYTES_PER_S, ScrubReport
 from meshd.store.segment_log import Rows, SegmentLog
+from meshd.store.stream_writer import StreamOutcome, StreamWriter
 
 QUEUE_MAX_GROUPS: Final = 16_384
 QUEUE_MAX_BYTES: Final = 64 * 1024 * 1024
@@ -28,12 +33,21 @@ RETRY_MAX_GROUPS: Final = 16_384
 """Groups without puts that the disk refused and that wait to be tried again."""
 RECLAIM_INTERVAL_S: Final = 60.0
 """How often an idle store looks whether a segment can go."""
+SCRUB_INTERVAL_S: Final = 10.0
+"""How often an idle store is searched for damage, for as many bytes as SCRUB_BYTES_PER_S allows in that time."""
+SCRUB_REST_S: Final = 600.0
+"""From the end of one round through the store to the beginning of the next: a small one need not be read all day."""
+SCRUB_STEP_BYTES: Final = 256 * 1024
+"""Searched at a time: a bundle that comes meanwhile waits for no more."""
 
 LAZY_S: Final = 0.01
 LAZY_GROUPS_MAX: Final = 256
 """Groups without puts, which nobody waits for, are held back so long, or until so many are there: what comes after them
 and is waited for would have to wait for their sync.
 """
+SMALL_MAX_BYTES: Final = 16 * 1024
+SMALL_MAX_GROUPS: Final = 32
+"""A commit above either is never waited for in the trio thread, and says nothing about the disk's pace."""
 
 _T = TypeVar("_T")
 
@@ -49,10 +63,13 @@ class StoreWriter:
 
     Args:
         on_done: called in the trio thread with the groups that are answered, in the order of their submission except
-        for
-            those that had to be tried again.
-        on_trouble: called in the trio thread with what went wrong in tidying up; the store goes on.
+            for those that had to be tried again; also from within `submit`.
+        on_trouble: called in the trio thread with what went wrong in tidying up, or was found damaged; the store goes
+            on.
         now_ms: DTN time; called in the writer thread.
+        on_streamed: called in the trio thread with what became of pieces of large bundles.
+        on_damaged: called in the trio thread with bundles that can't be read any more, and what was found.
+        may_wait: the trio thread may wait for small commits of a quick disk.
     """
 
     def __init__(
@@ -61,17 +78,32 @@ class StoreWriter:
         on_done: Callable[[Sequence[Outcome]], None],
         on_trouble: Callable[[StoreError], None],
         now_ms: Callable[[], int],
+        on_streamed: Callable[[Sequence[StreamOutcome]], None],
+        on_damaged: Callable[[Sequence[BundleId], str], None],
+        *,
+        may_wait: bool = True,
     ) -> None:
         self._log = log
+        self._on_streamed = on_streamed
+        self._streams = StreamWriter(log)
+        self._stream_queue: list[StreamCommand] = []
+        self._stream_commands = 0
         self._on_done = on_done
         self._on_trouble = on_trouble
+        self._on_damaged = on_damaged
         self._now_ms = now_ms
+        self._pace = DiskPace()
+        self._may_wait = may_wait
+        self._log_use = threading.Lock()
         self._wakeup = threading.Condition()
+        self._is_lazing = False
+        self._lazy_until = 0.0
         self._queue: list[WriteStore] = []
         self._has_puts = False
         self._is_closing = False
         self._retries: deque[WriteStore] = deque()
         self._look_at = 0.0
+        self._scrub_at = time.monotonic() + SCRUB_INTERVAL_S
         self._groups = 0
         self._bytes = 0
         self._token: trio.lowlevel.TrioToken | None = None
@@ -84,18 +116,63 @@ class StoreWriter:
         return self._bytes >= QUEUE_MAX_BYTES or self._groups >= QUEUE_MAX_GROUPS
 
     def submit(self, group: WriteStore) -> None:
-        """Queue a group; its answer comes through `on_done`. Trio thread only."""
-        assert not self._close_asked.is_set(), "the store is closed"
+        """Take a group; its answer comes through `on_done`, perhaps at once. Trio thread only.
+
+        After `close` nothing is written any more: puts are refused, the rest, which nobody waits for, is forgotten.
+        """
+        if self._close_asked.is_set():
+            if group.puts:
+                self._refuse(group, "the store is closed: the daemon stops")
+            return
         size_bytes = _size_bytes(group)
         if group.puts and self._is_overrun():
-            self._refuse(group)
+            self._refuse(group, "the store's queue is full: the disk is slower than what comes in")
             return
         self._groups += 1
         self._bytes += size_bytes
         with self._wakeup:
+            if not self._queue:
+                self._lazy_until = time.monotonic() + LAZY_S
             self._queue.append(group)
-            self._has_puts |= bool(group.puts)
+            if group.puts and self._may_commit_here():
+                groups, self._queue = self._queue, []
+            else:
+                groups = []
+                self._has_puts |= bool(group.puts)
+                if not self._is_lazing or self._is_urgent():
+                    self._wakeup.notify()
+        if groups:
+            self._commit_here(groups)
+
+    def stream(self, command: StreamCommand) -> None:
+        """Take what comes of a large bundle, which is written in its turn: before every group that comes later. What is
+        finished is answered like a group. Trio thread only.
+        """
+        if self._close_asked.is_set():
+            return  # the daemon stops, and its sender still has it
+        self._stream_commands += 1
+        self._groups += isinstance(command, FinishStream)
+        with self._wakeup:
+            self._stream_queue.append(command)
             self._wakeup.notify()
+
+    def _may_commit_here(self) -> bool:
+        """True: nothing else is under way, waiting for the disk will be short, and the log is held for it."""
+        if not self._may_wait:
+            return False
+        is_small = self._bytes <= SMALL_MAX_BYTES and self._groups <= SMALL_MAX_GROUPS
+        is_alone = len(self._queue) == self._groups and not self._stream_commands
+        return is_small and is_alone and self._pace.may_wait(time.monotonic()) and self._log_use.acquire(blocking=False)
+
+    def _commit_here(self, groups: list[WriteStore]) -> None:
+        """In the trio thread, holding the log."""
+        began = time.monotonic()
+        try:
+            answered = self._commit(groups)
+        finally:
+            self._log_use.release()
+        self._pace.note_wait(began, time.monotonic())
+        self._deliver(answered)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write until `close`; also when cancelled, everything submitted is written and answered first."""
@@ -126,39 +203,56 @@ class StoreWriter:
     def _is_overrun(self) -> bool:
         return self._bytes >= HARD_FACTOR * QUEUE_MAX_BYTES or self._groups >= HARD_FACTOR * QUEUE_MAX_GROUPS
 
-    def _refuse(self, group: WriteStore) -> None:
+    def _refuse(self, group: WriteStore, text: str) -> None:
         """Answer later, so that nobody is answered from within `submit`."""
-        error = StoreError("the store's queue is full: the disk is slower than what comes in")
-        trio.lowlevel.current_trio_token().run_sync_soon(self._on_done, [(group, error)])
+        trio.lowlevel.current_trio_token().run_sync_soon(self._on_done, [(group, StoreError(text))])
 
     def _work(self) -> None:
         """The thread."""
-        while (groups := self._take()) is not None:
-            if groups or self._retries:
-                self._commit(groups)
+        while (taken := self._take()) is not None:
+            commands, groups = taken
+            if commands or groups or self._retries:
+                with self._log_use:
+                    streamed, finished = self._streams.run(commands)
+                    answered = self._commit([*finished, *groups])
+                    if finished:
+                        self._streams.drop_failed(answered)
+                if streamed:
+                    self._to_trio(self._deliver_streamed, streamed)
+                self._answer(answered)
             if self._log.may_reclaim or time.monotonic() >= self._look_at:
                 self._reclaim()
+            if time.monotonic() >= self._scrub_at:
+                self._scrub()
+        self._streams.close()
         self._give_up_retries()
 
-    def _take(self) -> list[WriteStore] | None:
+    def _take(self) -> tuple[list[StreamCommand], list[WriteStore]] | None:
         """All that is queued; empty when it is time to tidy up, None when it is time to end."""
         with self._wakeup:
-            if not self._queue and not self._is_closing:
-                self._wakeup.wait(RECLAIM_INTERVAL_S)
-            if self._queue and not self._is_urgent():
-                self._wakeup.wait_for(self._is_urgent, LAZY_S)
+            if not self._queue and not self._stream_queue and not self._is_closing:
+                self._wakeup.wait(SCRUB_INTERVAL_S)
+            self._is_lazing = True
+            while self._queue and not self._is_urgent() and (rest_s := self._lazy_until - time.monotonic()) > 0:
+                self._wakeup.wait(rest_s)
+            self._is_lazing = False
             groups, self._queue, self._has_puts = self._queue, [], False
-            return None if self._is_closing and not groups else groups
+            commands, self._stream_queue = self._stream_queue, []
+            return None if self._is_closing and not groups and not commands else (commands, groups)
 
     def _is_urgent(self) -> bool:
         """Somebody waits for what is queued, or it is much."""
-        return self._is_closing or self._has_puts or len(self._queue) >= LAZY_GROUPS_MAX
+        return self._is_closing or self._has_puts or bool(self._stream_queue) or len(self._queue) >= LAZY_GROUPS_MAX
 
-    def _commit(self, groups: list[WriteStore]) -> None:
+    def _commit(self, groups: list[WriteStore]) -> list[Outcome]:
+        """Write these and what has to be tried again; whom there is an answer for."""
         if self._retries:
             groups = [*self._retries, *groups]
             self._retries.clear()
+        began = time.monotonic()
         outcomes = list(zip(groups, self._log.commit(groups), strict=True))
+        if len(groups) <= SMALL_MAX_GROUPS and sum(map(_size_bytes, groups)) <= SMALL_MAX_BYTES:
+            self._pace.note(began, time.monotonic())
         answered: list[Outcome] = []
         newer_notes: set[str] = set()
         for group, result in reversed(outcomes):
@@ -169,7 +263,7 @@ class StoreWriter:
                 continue
             answered.append((group, result))
         answered.reverse()
-        self._answer(answered)
+        return answered
 
     def _give_up_retries(self) -> None:
         if self._retries:
@@ -179,10 +273,36 @@ class StoreWriter:
     def _reclaim(self) -> None:
         self._look_at = time.monotonic() + RECLAIM_INTERVAL_S
         try:
-            while self._log.reclaim(self._now_ms()) and not self._queue:
-                pass
+            with self._log_use:
+                while self._log.reclaim(self._now_ms()) and not self._queue and not self._stream_queue:
+                    pass
         except StoreError as error:
             self._to_trio(self._on_trouble, error)
+
+    def _scrub(self) -> None:
+        """Search for damage until it is enough for this time, or there is something to write."""
+        is_round_done = False
+        left = int(SCRUB_INTERVAL_S * SCRUB_BYTES_PER_S)
+        while left > 0 and not is_round_done and not self._queue and not self._stream_queue:
+            try:
+                with self._log_use:
+                    report = self._log.scrub(SCRUB_STEP_BYTES)
+            except StoreError as error:
+                self._to_trio(self._on_trouble, error)
+                break
+            left -= SCRUB_STEP_BYTES
+            is_round_done = report.is_round_done
+            if report.problems:
+                self._to_trio(self._tell_damage, report)
+        self._scrub_at = time.monotonic() + (SCRUB_REST_S if is_round_done else SCRUB_INTERVAL_S)
+
+    def _tell_damage(self, report: ScrubReport) -> None:
+        """In the trio thread."""
+        first, more = report.problems[0], len(report.problems) - 1
+        text = f"{first}, and {more} more problems" if more else first
+        self._on_trouble(StoreError(f"the store is damaged: {text}; check the disk"))
+        if report.damaged:
+            self._on_damaged([row.id for row in report.damaged], text)
 
     def _answer(self, outcomes: list[Outcome]) -> None:
         if outcomes:
@@ -191,6 +311,12 @@ class StoreWriter:
     def _to_trio(self, function: Callable[[_T], None], argument: _T) -> None:
         assert self._token is not None
         self._token.run_sync_soon(function, argument)
+
+    def _deliver_streamed(self, outcomes: list[StreamOutcome]) -> None:
+        """In the trio thread. What can't be finished has no group: it is answered here."""
+        self._stream_commands -= len(outcomes)
+        self._groups -= sum(isinstance(command, FinishStream) for command, error in outcomes if error is not None)
+        self._on_streamed(outcomes)
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
         """In the trio thread."""
@@ -207,4 +333,4 @@ def _without_notes(group: WriteStore, newer: set[str]) -> WriteStore:
 
 
 def _size_bytes(group: WriteStore) -> int:
-    return sum([record.size_bytes for record in group.puts])
+    return sum([record.size_bytes for record in group.puts if record.payload.inline is not None])

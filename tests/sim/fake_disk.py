@@ -130,6 +130,10 @@ class FakeDisk:
             self._unlinked[name] = file
             del self._files[name]
 
+    def forget_cache(self, name: str) -> None:
+        """Unsynced bytes stay in the cache; the others are the same there and on the medium."""
+        self._file(name)
+
     def free_bytes(self) -> int:
         """Capacity left."""
         return self.capacity_bytes - sum(len(file.cache) for file in self._files.values())

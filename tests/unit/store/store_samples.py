@@ -85,5 +85,6 @@ def sequences(recovered: Recovered) -> set[int]:
 
 
 def known(recovered: Recovered) -> dict[int, int]:
-    """The duplicate memory by sequence number."""
-    return {item.sequence: until for item, until in recovered.known}
+    """The duplicate memory by sequence number; live bundles are in it until they expire."""
+    live = {item.id.sequence: item.expiry_ms for item in recovered.records}
+    return live | {item.sequence: until for item, until in recovered.known}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """RealDisk on a directory of the file system."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -93,8 +94,38 @@ def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     """The parent is missing: the error says which directory."""
-    with pytest.raises(StoreError, match=r"none/store can't be used: No such file or directory; make it"):
+    with pytest.raises(StoreError, match=r"none/store can't be used: ENOENT \(No such file or directory\); make it"):
         RealDisk(tmp_path / "none" / "store")
+
+
+def test_a_new_directory_has_a_durable_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parent is synced when it is made, and not again."""
+    synced: list[Path] = []
+    whole = os.fsync
+
+    def note(fd: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{fd}").readlink())
+        whole(fd)
+
+    monkeypatch.setattr(os, "fsync", note)
+    real_disk(tmp_path).close()
+    assert synced == [tmp_path]
+    real_disk(tmp_path).close()
+    assert synced == [tmp_path]
+
+
+def test_a_read_only_file_system_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not taken for a wrong owner, nor for another daemon."""
+    whole = os.open
+
+    def refuse_to_write(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return whole(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", refuse_to_write)
+    with pytest.raises(StoreError, match=r"lock can't be opened: EROFS .* mounted read-only: remount it writable"):
+        real_disk(tmp_path)
 
 
 def test_descriptors_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

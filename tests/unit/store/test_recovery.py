@@ -4,7 +4,7 @@
 import pytest
 
 from meshd.node.commands import WriteStore
-from meshd.store.recovery import segment_name, segment_number
+from meshd.store.file_names import segment_name, segment_number
 from tests.sim.fake_disk import FakeDisk
 from tests.unit.store.store_samples import (
     NOW_MS,

@@ -2,6 +2,8 @@
 """The segment log: commits, reading, space, failing disks. Crashes at random are in test_crashes.py."""
 
 import errno
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -154,9 +156,9 @@ def test_notes_newest_wins_and_empty_deletes() -> None:
     assert recovered.notes == {"a": b"2", "c": b"3"}
 
 
-def test_notes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notes_are_bounded(set_limit: Callable[[str, int], None]) -> None:
     """In number and in size; a group beyond is refused as a whole."""
-    monkeypatch.setattr("meshd.store.batch.NOTE_NAMES_MAX", 2)
+    set_limit("meshd.store.batch.NOTE_NAMES_MAX", 2)
     log, _ = open_log(fake_disk())
     results = log.commit(
         [
@@ -175,9 +177,9 @@ def test_notes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert log.usage.bundles == 0
 
 
-def test_a_group_too_large_or_with_huge_numbers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_too_large_or_with_huge_numbers_is_refused(set_limit: Callable[[str, int], None]) -> None:
     """Nothing of it is written; the next group is."""
-    monkeypatch.setattr("meshd.store.batch.GROUP_SIZE_MAX_BYTES", 100)
+    set_limit("meshd.store.batch.GROUP_SIZE_MAX_BYTES", 100)
     disk = fake_disk()
     log, _ = open_log(disk)
     huge = WriteStore(puts=[msgspec.structs.replace(record(2), received_ms=1 << 70)])
@@ -266,6 +268,34 @@ def test_a_disk_that_fails_for_good_and_comes_back() -> None:
     disk.crash()
     _, recovered = open_log(disk)
     assert sequences(recovered) == {8}
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EROFS, r"EROFS \(Read-only file system\); the file system is mounted read-only: remount it writable"),
+        (errno.EACCES, r"EACCES \(Permission denied\); the daemon's user has to own the store's directory"),
+        (errno.EIO, r"EIO \(Input/output error\); check the disk"),
+    ],
+)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_disk_that_cannot_be_written_says_what_to_do(number: int, remedy: str, is_first: bool) -> None:
+    """Nothing is acknowledged; what is there can be read; when it is writable again the store goes on by itself."""
+    disk = fake_disk()
+    log, _ = open_log(disk)
+    if not is_first:
+        [[row]] = commit(log, put(1))
+    disk.fail = dict.fromkeys(("append", "create", "truncate", "unlink"), number)
+    [result] = log.commit([put(2)])
+    assert isinstance(result, StoreError)
+    assert re.search(remedy, str(result))
+    assert _is_failed(log)
+    if not is_first:
+        assert log.read(row.payload) == b"bundle"
+    disk.fail = {}
+    commit(log, put(3))
+    disk.crash()
+    assert sequences(open_log(disk)[1]) == ({3} if is_first else {1, 3})
 
 
 def test_a_full_disk_refuses_puts_and_takes_deletes() -> None:

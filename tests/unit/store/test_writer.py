@@ -10,10 +10,12 @@ import trio
 import trio.testing
 
 from meshd.base.errors import StoreError
-from meshd.bundle.record import PayloadRef
+from meshd.bundle.record import BundleId, PayloadRef
 from meshd.node.commands import WriteStore
 from meshd.store import writer as writer_module
+from meshd.store.disk_pace import DiskPace
 from meshd.store.segment_log import SegmentLog
+from meshd.store.stream_writer import StreamOutcome
 from meshd.store.writer import Outcome, StoreWriter
 from tests.sim.fake_disk import FakeDisk
 from tests.unit.store.store_samples import (
@@ -37,6 +39,8 @@ class _Answers:
     def __init__(self) -> None:
         self.batches: list[list[Outcome]] = []
         self.troubles: list[StoreError] = []
+        self.damaged: list[tuple[list[BundleId], str]] = []
+        self.streamed: list[StreamOutcome] = []
         self._changed = trio.Event()
         self.threads: set[int] = set()
 
@@ -45,9 +49,22 @@ class _Answers:
         self.batches.append(list(outcomes))
         self._wake()
 
+    def on_streamed(self, outcomes: Sequence[StreamOutcome]) -> None:
+        self.streamed += outcomes
+        self._wake()
+
     def on_trouble(self, error: StoreError) -> None:
         self.troubles.append(error)
         self._wake()
+
+    def on_damaged(self, ids: Sequence[BundleId], text: str) -> None:
+        self.damaged.append((list(ids), text))
+        self._wake()
+
+    async def wait_for_damage(self) -> None:
+        with trio.fail_after(TIMEOUT_S):
+            while not self.damaged:
+                await self._changed.wait()
 
     def _wake(self) -> None:
         self._changed.set()
@@ -78,8 +95,16 @@ class _SlowDisk(FakeDisk):
         super().datasync(name)
 
 
-def _writer(log: SegmentLog, answers: _Answers) -> StoreWriter:
-    return StoreWriter(log, answers.on_done, answers.on_trouble, lambda: NOW_MS)
+def _writer(log: SegmentLog, answers: _Answers, *, may_wait: bool = True) -> StoreWriter:
+    return StoreWriter(
+        log,
+        answers.on_done,
+        answers.on_trouble,
+        lambda: NOW_MS,
+        answers.on_streamed,
+        answers.on_damaged,
+        may_wait=may_wait,
+    )
 
 
 def _is_full(writer: StoreWriter) -> bool:
@@ -162,8 +187,47 @@ async def test_close_writes_what_is_queued() -> None:
         with trio.fail_after(TIMEOUT_S):
             await writer.close()
         assert len(answers.outcomes) == 20
-    with pytest.raises(AssertionError, match="closed"):
-        writer.submit(put(99))
+
+
+async def test_what_comes_after_the_end_is_refused_quietly() -> None:
+    """A late failure makes the agent note its notes again: nothing is written, and only who waits is answered."""
+    disk = fake_disk()
+    log, _ = open_log(disk)
+    answers = _Answers()
+    writer = _writer(log, answers)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: writer.run(task_status=task_status))
+        await writer.close()
+    writer.submit(WriteStore((), (), (), {"late": b"1"}))
+    late = put(1)
+    writer.submit(late)
+    assert answers.outcomes == [], "nobody is answered from within submit"
+    [(group, error)] = await answers.wait(1)
+    assert group is late
+    assert isinstance(error, StoreError)
+    assert "closed" in str(error)
+    assert sequences(open_log(disk)[1]) == set()
+
+
+async def test_an_idle_store_is_searched_for_damage(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is damaged is told in words, and by its ID; the thread goes on."""
+    monkeypatch.setattr(writer_module, "SCRUB_INTERVAL_S", 0.01)
+    disk = fake_disk()
+    log, _ = open_log(disk)
+    rows = [commit(log, put(number))[0][0] for number in range(3)]
+    disk.flip_bit("0000000001.seg", rows[1].payload.offset)
+    answers = _Answers()
+    writer = _writer(log, answers)
+    await nursery.start(lambda task_status: writer.run(task_status=task_status))
+    await answers.wait_for_damage()
+    [(ids, text)] = answers.damaged
+    assert ids == [bundle_id(1)]
+    assert text == f"0000000001.seg: the bundle at offset {rows[1].payload.offset} is damaged"
+    assert [str(trouble) for trouble in answers.troubles] == [f"the store is damaged: {text}; check the disk"]
+    writer.submit(put(7))
+    [(_, result)] = await answers.wait(1)
+    assert not isinstance(result, StoreError)
+    await writer.close()
 
 
 async def test_cancelling_also_writes_what_is_queued() -> None:
@@ -295,3 +359,59 @@ def test_a_retry_gives_way_to_newer_notes() -> None:
     group = WriteStore(notes={"a": b"1", "b": b"1"})
     assert writer_module._without_notes(group, set()) is group
     assert writer_module._without_notes(group, {"a"}).notes == {"b": b"1"}
+
+
+class _QuickPace(DiskPace):
+    """A disk that is always worth waiting for."""
+
+    def may_wait(self, now: float) -> bool:
+        return True
+
+
+async def test_a_quick_disk_is_waited_for(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small group on an idle store is durable and answered when `submit` returns, together with what lay about."""
+    monkeypatch.setattr(writer_module, "DiskPace", _QuickPace)
+    disk = fake_disk()
+    log, _ = open_log(disk)
+    answers = _Answers()
+    writer = _writer(log, answers)
+    await nursery.start(lambda task_status: writer.run(task_status=task_status))
+    writer.submit(put(1))
+    assert [len(batch) for batch in answers.batches] == [1]
+    writer.submit(delete(1))
+    assert len(answers.batches) == 1, "nobody waits for a deletion"
+    writer.submit(put(2))
+    assert [len(batch) for batch in answers.batches] == [1, 2]
+    disk.crash()
+    assert sequences(open_log(disk)[1]) == {2}
+    await writer.close()
+
+
+async def test_nobody_waits_where_it_is_forbidden(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However quick the disk is: an order of silence could come meanwhile."""
+    monkeypatch.setattr(writer_module, "DiskPace", _QuickPace)
+    log, _ = open_log(fake_disk())
+    answers = _Answers()
+    writer = _writer(log, answers, may_wait=False)
+    await nursery.start(lambda task_status: writer.run(task_status=task_status))
+    writer.submit(put(1))
+    assert answers.batches == []
+    assert [group.puts[0].id for group, _ in await answers.wait(1)] == [bundle_id(1)]
+    await writer.close()
+
+
+async def test_what_is_large_or_comes_behind_others_goes_to_the_thread(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "DiskPace", _QuickPace)
+    monkeypatch.setattr(writer_module, "SMALL_MAX_BYTES", 100)
+    log, _ = open_log(fake_disk())
+    answers = _Answers()
+    writer = _writer(log, answers)
+    await nursery.start(lambda task_status: writer.run(task_status=task_status))
+    writer.submit(put(1, data=bytes(101)))
+    assert answers.batches == []
+    writer.submit(put(2))
+    assert answers.batches == [], "answers come in order"
+    assert [group.puts[0].id for group, _ in await answers.wait(2)] == [bundle_id(1), bundle_id(2)]
+    await writer.close()
