@@ -3,8 +3,17 @@
 
 from typing import Final
 
-BUNDLE_SIZE_MAX_BYTES: Final = 16 * 1024 * 1024
-"""A bundle above this is refused: a whole transfer is held in memory once while it arrives."""
+INLINE_SIZE_MAX_BYTES: Final = 16 * 1024 * 1024
+"""A bundle up to this is held in memory as a whole; a larger one passes through the store in pieces."""
+
+BUNDLE_SIZE_MAX_BYTES: Final = 8 * 1024 * 1024 * 1024
+"""A bundle above this is refused."""
+
+PIECE_SIZE_BYTES: Final = 1024 * 1024
+"""About so much of a bundle above INLINE_SIZE_MAX_BYTES is in hand at a time."""
+
+FRONT_SIZE_MAX_BYTES: Final = 64 * 1024
+"""What comes before the payload of such a bundle has to fit in this."""
 
 PART_SIZE_BYTES: Final = 1024 * 1024
 """A message above this is cut into parts of this size at its source (DESIGN: files are cut into bundles)."""

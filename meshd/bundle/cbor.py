@@ -56,6 +56,11 @@ def read_uint(data: bytes, pos: int) -> tuple[int, int]:
     return read_head(data, pos, _UINT)
 
 
+def read_bytes_head(data: bytes, pos: int) -> tuple[int, int]:
+    """Read the head of a definite byte string, of which the rest need not be here: its size and where it begins."""
+    return read_head(data, pos, _BYTES)
+
+
 def read_bytes_extent(data: bytes, pos: int) -> tuple[int, int]:
     """Find a definite byte string: the offset of its first byte and the offset after its last, without copying it."""
     size, start = read_head(data, pos, _BYTES)

@@ -71,6 +71,10 @@ class CreationClock:
         note, self._note = self._note, None
         return note
 
+    def reserve_again(self) -> None:
+        """The last note could not be stored: `reservation` returns it once more."""
+        self._note = _encode_note(self._reserved_end)
+
 
 def _encode_note(reserved_end: int) -> bytes:
     return cbor.encode_array_head(2) + cbor.encode_uint(_NOTE_VERSION) + cbor.encode_uint(reserved_end)

@@ -129,6 +129,9 @@ _KNOWN: Final[dict[int, tuple[Callable[[bytes, int], tuple[object, int]], str]]]
 }
 _CHANGING: Final = frozenset((BlockType.BUNDLE_AGE, BlockType.PART))
 """What they say differs from bundle to bundle: not worth remembering."""
+_USUAL_HEADS: Final = (b"\x85", b"\x86")
+_ODD_TYPES: Final = (b"\x18\x01", b"\x19\x00", b"\x1a\x00", b"\x1b\x00")
+"""How a payload block's type begins that has more bytes than needed."""
 # Plain numbers: arithmetic with flags and members of an enum costs as much as reading a block.
 _PAYLOAD: Final = int(BlockType.PAYLOAD)
 _PREVIOUS_NODE: Final = int(BlockType.PREVIOUS_NODE)
@@ -166,9 +169,9 @@ def read_extensions(data: bytes, start: int) -> tuple[Extensions, set[int], int]
             return _extensions(values, unknown_flags), numbers, pos
         if data[pos : pos + 1] == b"\xff":
             raise BundleError("payload", "the bundle has no payload block")
-        block = read_block(data, pos)
-        if block.type == _PAYLOAD:  # its type encoded in more bytes than needed
+        if _is_oddly_encoded_payload(data, pos):
             return _extensions(values, unknown_flags), numbers, pos
+        block = read_block(data, pos)
         _check_once(block, numbers, values)
         numbers.add(block.number)
         if block.crc_type:
@@ -179,6 +182,14 @@ def read_extensions(data: bytes, start: int) -> tuple[Extensions, set[int], int]
             unknown_flags |= block.flags
         pos = block.end
     raise BundleError("block-count", f"the bundle has more than {BLOCKS_MAX} blocks")
+
+
+def _is_oddly_encoded_payload(data: bytes, pos: int) -> bool:
+    """Whether this is a payload block with more bytes than needed for its length or type. Its end need not be here."""
+    if data[pos : pos + 1] in _USUAL_HEADS and data[pos + 1 : pos + 3] not in _ODD_TYPES:
+        return False
+    _, pos = cbor.read_array_header(data, pos)
+    return cbor.read_uint(data, pos)[0] == _PAYLOAD
 
 
 def _check_once(block: BlockExtent, numbers: set[int], values: dict[int, Any]) -> None:

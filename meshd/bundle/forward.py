@@ -6,7 +6,6 @@ time. Primary and payload block go out as the bytes that came in. A block of unk
 ask for it to be discarded where it can't be processed (section 5.6 step 4).
 """
 
-from contextlib import suppress
 from functools import lru_cache
 from typing import Final
 
@@ -14,10 +13,11 @@ from meshd.bundle import cbor
 from meshd.bundle.blocks import BlockFlag, BlockType
 from meshd.bundle.canonical import BlockExtent, encode_fields, read_block
 from meshd.bundle.eid import Eid
-from meshd.bundle.errors import BundleError
 from meshd.bundle.extension import encode_hop_count, is_known, read_hop_count
-from meshd.bundle.header import BundleHeader
+from meshd.bundle.header import BundleHeader, Flow
 
+COMMON_AGES_MS: Final = 4096
+"""Ages below this have their bytes ready."""
 JOIN_MAX_BYTES: Final = 16 * 1024
 """Up to this size a bundle is joined into one piece: copying it costs less than a second piece does to the sender."""
 REMEMBERED_MAX: Final = 4096
@@ -27,17 +27,19 @@ REMEMBERED_SIZE_MAX_BYTES: Final = 256
 
 _PREVIOUS_NODE: Final = int(BlockType.PREVIOUS_NODE)
 _BUNDLE_AGE: Final = int(BlockType.BUNDLE_AGE)
-_AGE_HEAD: Final = b"\x85\x07"
-"""How a bundle age block without a CRC begins."""
+_AGE_HEAD_BYTES: Final = 5
+"""Of a bundle age block without a CRC: array, type, number, flags and CRC type."""
+_AGES: Final = tuple(cbor.encode_bytes(cbor.encode_uint(age_ms)) for age_ms in range(COMMON_AGES_MS))
+"""Data of a bundle age block, with its head."""
 
 
-def hop_limit_exceeded(header: BundleHeader) -> bool:
+def hop_limit_exceeded(flow: Flow) -> bool:
     """True when forwarding once more would take the hop count above the limit (RFC 9171 section 4.4.3)."""
-    return 0 < header.hop_limit <= header.hop_count
+    return 0 < flow.hop_limit <= flow.hop_count
 
 
 def forwarded_copy(
-    data: bytes, header: BundleHeader, *, own_node: Eid, residence_ms: int, is_own: bool
+    data: bytes, header: BundleHeader, own_node: Eid, residence_ms: int, is_own: bool
 ) -> list[bytes | memoryview]:
     """The bytes to send on, in order.
 
@@ -51,43 +53,54 @@ def forwarded_copy(
     Returns:
         One piece for a small bundle; else two, the second a view of `data` (the payload block is never copied).
     """
-    run = data[header.extensions_offset : header.payload_block_offset]
-    if len(run) > REMEMBERED_SIZE_MAX_BYTES:
-        patched = _patched_run(run, own_node, residence_ms, is_own)
-    elif header.age_ms is None:
-        patched = _steady_run(run, own_node, is_own)
-    else:
-        patched = _ageing_run(run, header.age_ms, own_node, residence_ms, is_own)
-    front = data[: header.extensions_offset] + patched
+    front = _patched_front(data, header, own_node, residence_ms, is_own)
     if len(data) <= JOIN_MAX_BYTES:
-        return [front + data[header.payload_block_offset :]]
-    return [front, memoryview(data)[header.payload_block_offset :]]
+        return [b"".join((*front, data[header.payload_block_offset :]))]
+    return [b"".join(front), memoryview(data)[header.payload_block_offset :]]
+
+
+def forwarded_front(data: bytes, header: BundleHeader, own_node: Eid, residence_ms: int, is_own: bool) -> bytes:
+    """The same of a bundle that is not in memory: what goes before its payload block.
+
+    Args:
+        data: at least what comes before the payload block.
+        header: what `scan_front_untrusted(data)` said.
+    """
+    return b"".join(_patched_front(data, header, own_node, residence_ms, is_own))
+
+
+def _patched_front(
+    data: bytes, header: BundleHeader, own_node: Eid, residence_ms: int, is_own: bool
+) -> tuple[bytes, bytes, bytes]:
+    flow, age_ms = header.flow, header.age_ms
+    offset = header.extensions_offset
+    if flow.steady_run is None:
+        run = data[offset : header.payload_block_offset]
+        return data[:offset], _patched_run(run, own_node, residence_ms, is_own), b""
+    patched = _steady_run(flow, age_ms is not None, own_node, is_own)
+    if age_ms is None:
+        return data[:offset], patched, b""
+    age_ms += residence_ms
+    return data[:offset], patched, _AGES[age_ms] if age_ms < COMMON_AGES_MS else _age_data(age_ms)
 
 
 @lru_cache(maxsize=REMEMBERED_MAX)
-def _steady_run(run: bytes, own_node: Eid, is_own: bool, taken: int = 1) -> bytes:
-    """Without an age block the result depends on the run alone, and runs repeat; `taken` is one more block number."""
-    return _patched_run(run, own_node, 0, is_own, taken)
+def _steady_run(flow: Flow, is_ageing: bool, own_node: Eid, is_own: bool) -> bytes:
+    """The blocks of a flow as they leave, up to the age of the bundle age block that ends them."""
+    run = flow.steady_run
+    assert run is not None, "this flow repeats"
+    if not is_ageing:
+        return _patched_run(run, own_node, 0, is_own)
+    age_head = run[-_AGE_HEAD_BYTES:]
+    return _patched_run(run[:-_AGE_HEAD_BYTES], own_node, 0, is_own, age_head[2]) + age_head
 
 
-def _ageing_run(run: bytes, age_ms: int, own_node: Eid, residence_ms: int, is_own: bool) -> bytes:
-    """With an age block, which usually stands last: what is before it is as steady as a run without one.
-
-    Bytes that look like the age block may be the end of another block. Then the bytes before are no whole blocks, and
-    the long way is taken.
-    """
-    age_start = run.rfind(_AGE_HEAD)
-    age = run[age_start:]
-    content = cbor.encode_uint(age_ms)
-    if age_start >= 0 and age[4:] == bytes((0, 0x40 + len(content))) + content and max(age[2:4]) < 24:
-        older = cbor.encode_uint(min(age_ms + residence_ms, cbor.UINT_MAX))
-        with suppress(BundleError):
-            steady = _steady_run(run[:age_start], own_node, is_own, age[2])
-            return steady + age[:5] + bytes((0x40 + len(older),)) + older
-    return _patched_run(run, own_node, residence_ms, is_own)
+def _age_data(age_ms: int) -> bytes:
+    return cbor.encode_bytes(cbor.encode_uint(min(age_ms, cbor.UINT_MAX)))
 
 
 def _patched_run(run: bytes, own_node: Eid, residence_ms: int, is_own: bool, taken: int = 1) -> bytes:
+    """Whole blocks as they leave; `taken` is one more block number that is."""
     pieces = []
     numbers = {0, 1, taken}
     has_previous_node = is_own

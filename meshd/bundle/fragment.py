@@ -9,7 +9,7 @@ which fragments are needed for an ADU, is the node's business.
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from meshd.base.limits import BUNDLE_SIZE_MAX_BYTES
+from meshd.base.limits import INLINE_SIZE_MAX_BYTES
 from meshd.bundle import cbor, crc
 from meshd.bundle.blocks import BlockFlag, BundleFlag, PrimaryBlock
 from meshd.bundle.canonical import encode_fields, read_block
@@ -20,7 +20,7 @@ from meshd.bundle.scan import scan_untrusted
 
 FRAGMENTS_MAX: Final = 4096
 """Fragments made of one bundle, and kept of one ADU, above this are refused."""
-ADU_SIZE_MAX_BYTES: Final = BUNDLE_SIZE_MAX_BYTES - 64 * 1024
+ADU_SIZE_MAX_BYTES: Final = INLINE_SIZE_MAX_BYTES - 64 * 1024
 """A larger ADU is not reassembled: as one bundle with its blocks it would be above the limit for bundles."""
 
 _IS_FRAGMENT: Final = int(BundleFlag.IS_FRAGMENT)
@@ -41,13 +41,14 @@ def extent_of(header: BundleHeader) -> Extent:
     return Extent(start, start + header.payload_size)
 
 
-def fragment(data: bytes, header: BundleHeader, size_max_bytes: int) -> list[bytes]:
+def fragment(data: bytes, header: BundleHeader, size_max_bytes: int, first_max_bytes: int | None = None) -> list[bytes]:
     """Cut a bundle, which may be a fragment itself, into fragments of at most this size.
 
     Args:
         data: the encoded bundle.
         header: what `scan_untrusted(data)` said.
         size_max_bytes: of each encoded fragment.
+        first_max_bytes: of the first one, where less is left for it.
 
     Returns:
         The fragments in order; the bundle itself when it is small enough.
@@ -55,7 +56,8 @@ def fragment(data: bytes, header: BundleHeader, size_max_bytes: int) -> list[byt
     Errors:
         BundleError: `fragment` when it must not be fragmented or such small fragments can't be made.
     """
-    if len(data) <= size_max_bytes:
+    limit_bytes = size_max_bytes if first_max_bytes is None else min(first_max_bytes, size_max_bytes)
+    if len(data) <= limit_bytes:
         return [data]
     if header.flags & BundleFlag.MUST_NOT_FRAGMENT:
         raise BundleError("fragment", "the bundle's flags say that it must not be fragmented")
@@ -66,15 +68,16 @@ def fragment(data: bytes, header: BundleHeader, size_max_bytes: int) -> list[byt
     while position < header.payload_size:
         front = b"\x9f" + _fragment_primary(header, position) + (replicated if position else all_blocks)
         fixed_bytes = len(front) + _PAYLOAD_HEAD_MAX_BYTES + len(crc.ZERO_FIELDS[block.crc_type]) + 1
-        size = min(size_max_bytes - fixed_bytes - len(cbor.encode_bytes_head(size_max_bytes)), header.payload_size)
+        size = min(limit_bytes - fixed_bytes - len(cbor.encode_bytes_head(limit_bytes)), header.payload_size)
         if size <= 0 or len(fragments) == FRAGMENTS_MAX:
-            raise BundleError("fragment", f"the bundle can't be cut into {FRAGMENTS_MAX} of {size_max_bytes} bytes")
+            raise BundleError("fragment", f"the bundle can't be cut into {FRAGMENTS_MAX} of {limit_bytes} bytes")
         start = header.payload_offset + position
         content = data[start : min(start + size, header.payload_offset + header.payload_size)]
         fragments.append(
             front + encode_fields(block.type, block.number, block.flags, block.crc_type, content) + b"\xff"
         )
         position += len(content)
+        limit_bytes = size_max_bytes
     if not fragments:
         raise BundleError("fragment", "the bundle has no payload to cut")
     return fragments
@@ -173,6 +176,6 @@ def _whole(data: bytes, header: BundleHeader, payload: bytes) -> bytes:
     primary = _primary(header, header.flags & ~_IS_FRAGMENT, None, None)
     last = encode_fields(block.type, block.number, block.flags, block.crc_type, payload)
     whole = b"\x9f" + primary + run + last + b"\xff"
-    if len(whole) > BUNDLE_SIZE_MAX_BYTES:
-        raise BundleError("fragment", f"reassembled it has {len(whole)} bytes, above {BUNDLE_SIZE_MAX_BYTES}")
+    if len(whole) > INLINE_SIZE_MAX_BYTES:
+        raise BundleError("fragment", f"reassembled it has {len(whole)} bytes, above {INLINE_SIZE_MAX_BYTES}")
     return whole

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the node knows of a stored bundle: the rows that agent, routing and store exchange.
 
-A row is a `msgspec.Struct` without garbage collection (it refers to immutable things only) because one is made for
+A row is a `msgspec.Struct` without garbage collection (it refers to nothing that refers back) because one is made for
 each bundle. Times here are DTN time in milliseconds (RFC 9171 section 4.2.6) under the node's own reckoning; the
 agent converts to and from its monotonic clock.
 """
@@ -78,6 +78,13 @@ def bundle_ref(bundle_id: BundleId) -> str:
     return hashlib.sha256(bundle_id_text(bundle_id).encode()).hexdigest()[:REF_DIGITS]
 
 
+def adu_of(fragment: BundleId) -> BundleId:
+    """The bundle that a fragment was cut from; a bundle that is no fragment is its own."""
+    if fragment.fragment_offset < 0:
+        return fragment
+    return BundleId(fragment.source, fragment.time_ms, fragment.sequence)
+
+
 class Part(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Which piece of a message a bundle carries (private block 202); all parts have one source and destination."""
 
@@ -102,8 +109,11 @@ class PayloadRef(msgspec.Struct, frozen=True, gc=False):
     inline: bytes | None = None
 
 
-class BundleRecord(msgspec.Struct, frozen=True, gc=False):
-    """A stored bundle: what dispatching and forwarding need, so that the bundle itself need not be read."""
+class BundleRecord(msgspec.Struct, gc=False):
+    """A stored bundle: what dispatching and forwarding need, so that the bundle itself need not be read.
+
+    Only `payload` ever changes, once: when the store says where the bundle lies.
+    """
 
     id: BundleId
     destination: Eid

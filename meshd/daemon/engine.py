@@ -7,15 +7,19 @@ fake disk, virtual links and virtual time. Events that arise while another one i
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol, assert_never
 
 from meshd.base.errors import StoreError
+from meshd.base.limits import FRONT_SIZE_MAX_BYTES, INLINE_SIZE_MAX_BYTES
 from meshd.bundle.eid import Eid
 from meshd.bundle.errors import BundleError
-from meshd.bundle.forward import forwarded_copy
+from meshd.bundle.forward import forwarded_copy, forwarded_front
 from meshd.bundle.fragment import fragment, reassemble
+from meshd.bundle.piecewise import scan_front_untrusted
 from meshd.bundle.record import BundleId, PayloadRef
 from meshd.bundle.scan import scan_untrusted
+from meshd.bundle.stored_chunk import Chunks, StoredChunk
 from meshd.link.identity import LinkId
 from meshd.node import commands as cmd
 from meshd.node.agent import Agent
@@ -27,9 +31,10 @@ from meshd.node.events import (
     Event,
     StoredRow,
     StoringFailed,
+    StreamFailed,
 )
 
-OutgoingRow = tuple[BundleId, Sequence[bytes | memoryview]]
+OutgoingRow = tuple[BundleId, Chunks]
 Fields = Mapping[str, str | int | float | bool | None]
 
 
@@ -39,8 +44,16 @@ class StorePort(Protocol):
     def submit(self, group: cmd.WriteStore) -> None:
         """Queue one atomic group; `Engine.stored` is called when its commit has ended."""
 
+    def stream(self, command: cmd.StreamCommand) -> None:
+        """Queue what comes of a large bundle; `Engine.streamed` is called when it is written, `Engine.stored` when the
+        bundle that was finished is committed.
+        """
+
     def read(self, ref: PayloadRef) -> bytes:
         """An encoded bundle; StoreError when it can't be read or is damaged."""
+
+    def read_piece(self, ref: PayloadRef, offset: int, size_bytes: int) -> bytes:
+        """A part of it; no more of a large bundle is read than that."""
 
 
 class BearerPort(Protocol):
@@ -48,6 +61,9 @@ class BearerPort(Protocol):
 
     def accept_transfers(self, link: LinkId, transfers: Sequence[object]) -> None:
         """Acknowledge transfers whose bundles are durable."""
+
+    def release_transfer(self, link: LinkId, transfer: object, size_bytes: int) -> None:
+        """So much of a transfer that comes in pieces is written: as much more may come."""
 
     def refuse_transfer(self, link: LinkId, transfer: object, retriable: bool, completed: bool, text: str) -> None:
         """Refuse one transfer."""
@@ -89,7 +105,10 @@ class Engine:
         report: Callable[[str, Fields], None],
         set_timer: Callable[[float | None], None],
         clock: Callable[[], float],
+        inline_max_bytes: int = INLINE_SIZE_MAX_BYTES,
     ) -> None:
+        """Stored bundles above `inline_max_bytes` are never read whole; only the simulation wishes for another size."""
+        self._inline_max_bytes = inline_max_bytes
         self.agent = agent
         self._own_node = own_node
         self._store = store
@@ -99,6 +118,9 @@ class Engine:
         self._set_timer = set_timer
         self._clock = clock
         self._events: deque[Event] = deque()
+        self._reports: list[cmd.Report] = []
+        """Told when all events are handled: what people read must not delay what a neighbour or application waits for.
+        """
         self._is_running = False
 
     def dispatch(self, event: Event) -> None:
@@ -113,6 +135,9 @@ class Engine:
                     self._execute(command)
         finally:
             self._is_running = False
+            reports, self._reports = self._reports, []
+            for each in reports:
+                self._report(each.kind, each.fields)
 
     def stored(self, results: Sequence[tuple[cmd.WriteStore, Sequence[StoredRow] | StoreError]]) -> None:
         """Groups whose commit has ended, in the order in which they were submitted."""
@@ -122,11 +147,42 @@ class Engine:
                 if durable:
                     self.dispatch(BundlesStored(durable))
                     durable = []
-                self.dispatch(StoringFailed([record.id for record in group.puts], str(result)))
+                self._failed(group, result)
             else:
                 durable.extend(result)
+                self._tell(group.tells)
         if durable:
             self.dispatch(BundlesStored(durable))
+
+    def streamed(self, results: Sequence[tuple[cmd.StreamCommand, StoreError | None]]) -> None:
+        """What became of large bundles on their way into the store."""
+        for command, error in results:
+            match command:
+                case cmd.WritePiece(stream, link, transfer, data):
+                    if error is not None:
+                        self.dispatch(StreamFailed(stream, str(error)))
+                    self._bearers[link.bearer].release_transfer(link, transfer, len(data))
+                case cmd.BeginStream(stream) if error is not None:
+                    self.dispatch(StreamFailed(stream, str(error)))
+                case cmd.FinishStream(_, record) if error is not None:
+                    self.dispatch(StoringFailed([record.id], str(error)))
+                case _:
+                    pass
+
+    def _tell(self, reports: Sequence[cmd.Report]) -> None:
+        if self._is_running:
+            self._reports += reports
+            return
+        for each in reports:
+            self._report(each.kind, each.fields)
+
+    def _failed(self, group: cmd.WriteStore, error: StoreError) -> None:
+        """What has no puts failed for good: the store has tried it again until its end."""
+        ids = [record.id for record in group.puts]
+        if ids:
+            self.dispatch(StoringFailed(ids, str(error), list(group.notes), group.tells))
+        else:
+            self.dispatch(StoringFailed((), str(error)))
 
     def _execute(self, command: cmd.Command) -> None:
         match command:
@@ -136,14 +192,16 @@ class Engine:
                 self._bearers[link.bearer].accept_transfers(link, transfers)
             case cmd.SendBundles():
                 self._send(command)
-            case cmd.Report(kind, fields):
-                self._report(kind, fields)
+            case cmd.WritePiece() | cmd.BeginStream() | cmd.FinishStream() | cmd.AbortStream():
+                self._store.stream(command)
+            case cmd.Report():
+                self._reports.append(command)
             case cmd.WakeAt(at):
                 self._set_timer(at)
             case cmd.RefuseTransfer(link, transfer, retriable, completed, text):
                 self._bearers[link.bearer].refuse_transfer(link, transfer, retriable, completed, text)
-            case cmd.FragmentBundle(bundle, payload, size_max_bytes):
-                self._fragment(bundle, payload, size_max_bytes)
+            case cmd.FragmentBundle():
+                self._fragment(command)
             case cmd.ReassembleBundle(bundle, fragments, payloads):
                 self._reassemble(bundle, fragments, payloads)
             case cmd.DeliverMessage():
@@ -157,14 +215,15 @@ class Engine:
             case _:
                 assert_never(command)
 
-    def _fragment(self, bundle: BundleId, payload: PayloadRef, size_max_bytes: int) -> None:
+    def _fragment(self, wish: cmd.FragmentBundle) -> None:
         try:
-            data = payload.inline or self._store.read(payload)
-            self.dispatch(BundleFragmented(bundle, fragment(data, scan_untrusted(data), size_max_bytes)))
+            data = wish.payload.inline or self._store.read(wish.payload)
+            pieces = fragment(data, scan_untrusted(data), wish.size_max_bytes, wish.first_max_bytes)
+            self.dispatch(BundleFragmented(wish.id, pieces))
         except StoreError as error:
-            self.dispatch(DataUnreadable([bundle], str(error)))
+            self.dispatch(DataUnreadable([wish.id], str(error)))
         except BundleError as error:
-            self.dispatch(BundleFragmented(bundle, (), str(error)))
+            self.dispatch(BundleFragmented(wish.id, (), str(error)))
 
     def _reassemble(self, bundle: BundleId, fragments: Sequence[BundleId], payloads: Sequence[PayloadRef]) -> None:
         pieces: list[bytes] = []
@@ -186,19 +245,36 @@ class Engine:
         rows: list[OutgoingRow] = []
         unreadable: list[BundleId] = []
         reason = ""
+        own_node = self._own_node
         for row in command.rows:
-            try:
-                data = row.payload.inline or self._store.read(row.payload)
-            except StoreError as error:
-                unreadable.append(row.id)
-                reason = str(error)
-                continue
-            header = row.header or scan_untrusted(data)
-            residence_ms = max(0, now_ms - row.received_ms)
-            chunks = forwarded_copy(data, header, own_node=self._own_node, residence_ms=residence_ms, is_own=row.is_own)
-            rows.append((row.id, chunks))
+            data, header = row.inline, row.header
+            if data is None:
+                try:
+                    if row.payload.size_bytes > self._inline_max_bytes:
+                        rows.append((row.id, self._stored_copy(row, max(now_ms - row.received_ms, 0))))
+                        continue
+                    data = self._store.read(row.payload)
+                except StoreError as error:
+                    unreadable.append(row.id)
+                    reason = str(error)
+                    continue
+            residence_ms = now_ms - row.received_ms
+            if residence_ms < 0:
+                residence_ms = 0
+            rows.append(
+                (row.id, forwarded_copy(data, header or scan_untrusted(data), own_node, residence_ms, row.is_own))
+            )
         if rows:
             bearer = self._bearers[command.link.bearer]
             (bearer.send_urgent if command.is_urgent else bearer.send_bundles)(command.link, rows)
         if unreadable:
             self.dispatch(DataUnreadable(unreadable, reason))
+
+    def _stored_copy(self, row: cmd.SendRow, residence_ms: int) -> Chunks:
+        """The same of a large bundle: only its front is read now, the rest as it goes out. Errors: StoreError."""
+        ref, read_piece = row.payload, self._store.read_piece
+        front = read_piece(ref, 0, FRONT_SIZE_MAX_BYTES)
+        header = scan_front_untrusted(front)
+        patched = forwarded_front(front, header, self._own_node, residence_ms, row.is_own)
+        bulk = StoredChunk(partial(read_piece, ref), header.payload_block_offset, ref.size_bytes)
+        return [patched, bulk]

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from meshd.base.limits import BUNDLE_SIZE_MAX_BYTES
+from meshd.base.limits import INLINE_SIZE_MAX_BYTES
 from meshd.bundle.eid import Eid
 from meshd.bundle.precedence import PRECEDENCE_DEFAULT
 from meshd.link.identity import LinkId
@@ -38,7 +38,7 @@ class Link:
         self.sent_bytes = 0
         self.received_bundles = 0
         self.received_bytes = 0
-        self.transfer_mtu_bytes = BUNDLE_SIZE_MAX_BYTES
+        self.transfer_mtu_bytes = INLINE_SIZE_MAX_BYTES
         """The neighbour takes no larger bundle."""
 
 
@@ -51,10 +51,13 @@ class LinkTable:
         self._by_neighbour: dict[Eid, list[Link]] = {}
         self._postures: dict[str, Posture] = {}
         self._ceilings: dict[LinkId, int] = {}
+        self.version = 0
+        """Another number after every change of which links are usable."""
         self.configure(neighbours, now)
 
     def configure(self, neighbours: Sequence[NeighbourSettings], now: float) -> None:
         """Take over a new list of static neighbours; links that are still up stay until they go down."""
+        self.version += 1
         wanted = {LinkId(neighbour.bearer, neighbour.node) for neighbour in neighbours}
         self._ceilings = {LinkId(each.bearer, each.node): each.precedence_max for each in neighbours}
         for link_id in sorted(wanted, key=str):
@@ -67,9 +70,10 @@ class LinkTable:
                 link.is_configured = False
                 self._drop_if_gone(link)
 
-    def mark_up(self, link_id: LinkId, now: float, transfer_mtu_bytes: int = BUNDLE_SIZE_MAX_BYTES) -> Link:
+    def mark_up(self, link_id: LinkId, now: float, transfer_mtu_bytes: int = INLINE_SIZE_MAX_BYTES) -> Link:
         """A session lives on this link, whose other side takes bundles up to this size."""
         link = self._links.get(link_id) or self._add(link_id, now, is_configured=False)
+        self.version += 1
         link.is_up, link.since, link.reason = True, now, ""
         link.transfer_mtu_bytes = transfer_mtu_bytes
         return link
@@ -79,11 +83,13 @@ class LinkTable:
         link = self._links.get(link_id)
         if link is None:
             return
+        self.version += 1
         link.is_up, link.since, link.reason = False, now, reason
         self._drop_if_gone(link)
 
     def set_postures(self, postures: Mapping[str, Posture]) -> None:
         """What may leave each bearer; a bearer that is not named is OPEN."""
+        self.version += 1
         self._postures = dict(postures)
 
     def posture(self, bearer: str) -> Posture:
@@ -101,7 +107,11 @@ class LinkTable:
     def transfer_mtu_bytes(self, link_id: LinkId) -> int:
         """The largest bundle that this neighbour takes."""
         link = self._links.get(link_id)
-        return BUNDLE_SIZE_MAX_BYTES if link is None else link.transfer_mtu_bytes
+        return INLINE_SIZE_MAX_BYTES if link is None else link.transfer_mtu_bytes
+
+    def volume_bytes(self, link_id: LinkId) -> int | None:
+        """No end of a link is known here: links come and go unannounced."""
+        return None
 
     def links(self) -> Iterable[Link]:
         """All rows."""
@@ -145,6 +155,7 @@ class LinksForSize:
     def __init__(self, links: LinkTable, size_bytes: int) -> None:
         self._links = links
         self._size_bytes = size_bytes
+        self.version = None
 
     def usable_links(self, neighbour: Eid) -> Sequence[LinkId]:
         """As the table's, without those that take less."""
@@ -154,3 +165,7 @@ class LinksForSize:
     def is_neighbour(self, node: Eid) -> bool:
         """As the table's."""
         return self._links.is_neighbour(node)
+
+    def volume_bytes(self, link: LinkId) -> int | None:
+        """As the table's."""
+        return self._links.volume_bytes(link)

@@ -22,6 +22,18 @@ class ConvergenceLayer(enum.Enum):
     TCPCLV4 = "tcpclv4"
     MTCP = "mtcp"
     """For foreign nodes: without acknowledgement and without authentication."""
+    FOUNTAIN = "fountain"
+    """Sealed datagrams with a rateless code, for SATCOM and radio."""
+
+
+class Direction(enum.Enum):
+    """What a bearer can do here."""
+
+    BOTH = "both"
+    TX = "tx"
+    """We never hear anybody who could answer: everything goes blind."""
+    RX = "rx"
+    """We never send."""
 
 
 class Posture(enum.Enum):
@@ -39,6 +51,29 @@ class TlsPolicy(enum.Enum):
     OPPORTUNISTIC = "opportunistic"
     """TLS where the peer offers it: against listeners only, since whoever is on the path can suppress the offer."""
     NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class RadioSettings:
+    """What the fountain convergence layer has to know of a bearer."""
+
+    listen: str | None = None
+    """Address and UDP port, such as `0.0.0.0:4557`; None: the port of the group, or nowhere."""
+    group: str | None = None
+    """Multicast group and UDP port for all that is sent; None: each neighbour has its own address."""
+    mtu_bytes: int = 1500
+    """Of the IP packet; never found out by trying."""
+    direction: Direction = Direction.BOTH
+    delay_ms: int = 300
+    """One way, to begin with; measured later."""
+    modem_buffer_bytes: int = 16 * 1024
+    """No burst is larger."""
+    blind_overhead_pct: int = 40
+    """Repair symbols of a blind pass, as a share of the source symbols."""
+    emcon_rtc: int = 2
+    """Further passes to a silent node (ACP 142: EMCON_RTC)."""
+    emcon_rti_s: int = 60
+    """From one pass to the next (ACP 142: EMCON_RTI)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +99,12 @@ class BearerSettings:
     """TCP congestion control, by the kernel's name; None: the host's default."""
     session_idle_s: int = 10
     """A further session of a neighbour is ended when it carried nothing for so long; 0: it stays."""
+    link_idle_s: int = 0
+    """The last session of a neighbour, too, is ended when it carried nothing for so long and the neighbour can be
+    dialled: the link is dormant then; 0: it stays."""
     mtcp_listen: str | None = None
     """Address and port that MTCP listens on while a neighbour speaks it; None: nowhere."""
+    radio: RadioSettings = RadioSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +118,7 @@ class NeighbourSettings:
     precedence_max: int = Precedence.OVERRIDE
     """What arrives from it with a higher precedence is treated as this one here; the bundle keeps its own."""
     cl: ConvergenceLayer = ConvergenceLayer.TCPCLV4
+    mac: str | None = None
+    """Its hardware address, so that it is reachable while it is silent; None: learned while it is heard."""
+    blind: bool = False
+    """It can't send on this bearer: every bundle goes to it without an answer."""

@@ -12,7 +12,6 @@ from msgspec import structs
 
 from meshd.base.limits import PART_SIZE_BYTES
 from meshd.bundle.admin_record import ReportReason
-from meshd.bundle.dtn_time import CreationClock
 from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId, bundle_id_text, bundle_ref
 from meshd.bundle.scan import scan_untrusted
@@ -25,15 +24,18 @@ from meshd.node.commands import Command, WakeAt
 from meshd.node.echo import Echo
 from meshd.node.forwarding import Forwarding
 from meshd.node.fragmentation import Fragmentation
+from meshd.node.large_reception import LargeReception
 from meshd.node.reassembly import Reassembly
 from meshd.node.reception import Reception
-from meshd.node.replication import NOTE_PREFIX as COPIES_PREFIX
-from meshd.node.replication import Copies, begin, note_key, resume
+from meshd.node.recovered import resume_copies, take_over
+from meshd.node.replication import Copies, begin
 from meshd.node.sent_messages import MessageState, SentMessages, message_id_of
 from meshd.node.settings import NodeSettings
-from meshd.node.state import CREATION_NOTE, NodeState
+from meshd.node.state import NodeState
 from meshd.node.status_reports import StatusReports
 from meshd.routing.decision import Router
+
+ONWARD_STATES: Final = (BundleState.WAITING, BundleState.QUEUED, BundleState.IN_FLIGHT)
 
 KNOWN_SWEEP_S: Final = 60.0
 """How often expired IDs are forgotten."""
@@ -56,13 +58,14 @@ class Agent:
         self._state = NodeState(settings, LinkTable(bearers, neighbours, now))
         self._reports = StatusReports(self._state, mission_nodes, now)
         self._fragmentation = Fragmentation(self._state)
-        self._reassembly = Reassembly(self._state)
         self._echo = Echo(self._state)
         self.forwarding = Forwarding(self._state, router, self._reports, self._fragmentation)
+        self._reassembly = Reassembly(self._state, self.forwarding.confirmed)
         self._applications = Applications(self._state, self._reports, self.forwarding.confirmed, part_size_bytes)
         self._reception = Reception(
             self._state, self._reports, self._echo, self._reassembly, self.forwarding.neighbour_has
         )
+        large = LargeReception(self._state, self._reports, self._reception, self.forwarding.neighbour_has)
         self._resumed: dict[BundleId, Copies] = {}
         self._wake_at: float | None = None
         self._sweep_at = now + KNOWN_SWEEP_S
@@ -73,6 +76,10 @@ class Agent:
             ev.LinkDown: self._on_link_down,
             ev.PosturesChanged: self._on_postures_changed,
             ev.BundlesReceived: self._reception.receive,
+            ev.TransferBegun: large.begin,
+            ev.TransferPiece: large.piece,
+            ev.TransferEnded: large.ended,
+            ev.StreamFailed: large.failed,
             ev.BundlesStored: self._on_bundles_stored,
             ev.StoringFailed: self._on_storing_failed,
             ev.LinkWritable: self._on_link_writable,
@@ -117,20 +124,35 @@ class Agent:
     @property
     def known_count(self) -> int:
         """IDs in the duplicate memory."""
-        return len(self._state.known)
+        return self._state.known_count
 
     @property
     def stored_bytes(self) -> int:
         """Encoded bundles here."""
         return self._state.table.size_bytes
 
-    def entries(self) -> list[Entry]:
+    @property
+    def bundle_count(self) -> int:
+        """How many are here."""
+        return len(self._state.table)
+
+    def bundle_ids(self) -> list[BundleId]:
         """Every bundle that is here."""
-        return list(self._state.table)
+        return self._state.table.ids()
+
+    def entries(self) -> list[Entry]:
+        """Every bundle that is here, to look at."""
+        return [entry for entry in map(self.entry, self.bundle_ids()) if entry is not None]
 
     def entry(self, bundle: BundleId) -> Entry | None:
-        """One bundle that is here."""
-        return self._state.table.get(bundle)
+        """One bundle that is here, to look at."""
+        return self._state.table.look_at(bundle)
+
+    def onward(self) -> tuple[int, int]:
+        """(bundles, bytes) that wait, are queued or under way to another node."""
+        parked = self._state.table.parked
+        sizes = [entry.record.size_bytes for entry in self._state.table.unparked() if entry.state in ONWARD_STATES]
+        return len(parked.records) + len(sizes), parked.size_bytes + sum(sizes)
 
     def dtn_ms(self, now: float) -> int:
         """The node's reckoning of DTN time."""
@@ -148,7 +170,6 @@ class Agent:
         state = self._state
         state.settings = settings
         state.table.quota_bytes, state.table.bundles_max = settings.quota_bytes, settings.bundles_max
-        state.known.known_max = settings.known_max
         state.links.configure(neighbours, now)
         self.forwarding.router = router
         state.set_groups(settings)
@@ -163,7 +184,8 @@ class Agent:
         if not step_ms:
             return
         state.known.clock_stepped(step_ms, all_by_age=not state.has_clock)
-        for entry in state.table:
+        state.table.parked.clock_stepped(step_ms)
+        for entry in state.table.unparked():
             record = entry.record
             expiry_ms = record.expiry_ms + step_ms if record.by_age else record.expiry_ms
             entry.record = structs.replace(record, expiry_ms=expiry_ms, received_ms=record.received_ms + step_ms)
@@ -171,33 +193,13 @@ class Agent:
         self._expire(now)
 
     def _on_store_recovered(self, event: ev.StoreRecovered, now: float) -> None:
-        state = self._state
-        state.creation = CreationClock(event.notes.get(CREATION_NOTE))
-        for bundle, until_ms in event.known:
-            state.known.add(bundle, until_ms)
-        own = state.settings.id
-        messages = []
-        entries = []
-        for record in event.records:
-            entry = Entry(record, None, None, is_own=record.previous_node is None)
-            state.table.add(entry)
-            state.known.add(record.id, record.expiry_ms)
-            entries.append(entry)
-            if record.id.source.node == own:
-                messages.append(message_id_of(record.id, record.part))
-        state.messages.recover(event.notes, messages)
-        self._resume_copies(event.notes)
+        table = self._state.table
+        entries = take_over(event, self._state, self.forwarding.router, now)
+        self._resumed = resume_copies(self._state, event.notes)
         self._expire(now)
         for entry in entries:
-            if state.table.get(entry.record.id) is entry:
+            if table.get(entry.record.id) is entry:
                 self._dispatch(entry, now)
-
-    def _resume_copies(self, notes: dict[str, bytes]) -> None:
-        """Where bundles to groups have been; notes of bundles that are gone go too."""
-        state = self._state
-        self._resumed = {entry.record.id: copies for entry in state.table if (copies := resume(entry.record, notes))}
-        kept = {note_key(bundle) for bundle in self._resumed}
-        state.notes |= dict.fromkeys((key for key in notes if key.startswith(COPIES_PREFIX) and key not in kept), b"")
 
     def _on_link_up(self, event: ev.LinkUp, now: float) -> None:
         self._state.links.mark_up(event.link, now, event.transfer_mtu_bytes)
@@ -215,23 +217,38 @@ class Agent:
 
     def _on_bundles_stored(self, event: ev.BundlesStored, now: float) -> None:
         state = self._state
+        table, accepts, own = state.table, state.accepts, state.settings.id
         is_cutting = self._fragmentation.is_storing
+        onward: dict[Eid, bool] = {}
+        """Of each destination, whether its bundles are only to be forwarded."""
+        forward = self.forwarding.forward
         for row in event.rows:
-            entry = state.table.get(row.id)
+            entry = table.get(row.id)
             if entry is None:
                 continue
-            state.table.became_durable(entry, row.payload)
+            table.became_durable(entry, row.payload)
             for link_id, transfer in entry.transfers:
-                state.accept(link_id, transfer)
-            entry.transfers = []
-            ready: Sequence[Entry] = (entry,)
+                if link_id in accepts:
+                    accepts[link_id].append(transfer)
+                else:
+                    accepts[link_id] = [transfer]
+            entry.transfers = ()
+            if is_cutting:
+                original = self._fragmentation.settle(row.id)
+                if original is not None:
+                    self.forwarding.was_cut(original, now)
+            destination = entry.record.destination
+            is_onward = onward.get(destination)
+            if is_onward is None:
+                is_onward = onward[destination] = destination.node != own and destination not in state.groups
             if entry.is_own:
                 self._echo.settled(row.id, is_durable=True)
-                ready = self._applications.stored(entry)
-            if is_cutting:
-                self._fragmentation.settle(row.id)
-            for each in ready:
-                self._dispatch(each, now)
+                for each in self._applications.stored(entry):
+                    self._dispatch(each, now)
+            elif is_onward:
+                forward(entry, now)
+            else:
+                self._dispatch(entry, now)
 
     def _on_storing_failed(self, event: ev.StoringFailed, now: float) -> None:
         state = self._state
@@ -240,7 +257,6 @@ class Agent:
             if entry is None:
                 continue
             state.table.remove(entry)
-            state.known.discard(bundle)
             for link_id, transfer in entry.transfers:
                 state.refuse(link_id, transfer, f"the store can't take it: {event.reason}", retriable=True)
             if entry.is_own:
@@ -250,6 +266,7 @@ class Agent:
             if original is not None:
                 self.forwarding.postpone(original, f"its fragments can't be stored: {event.reason}", now)
             self._reassembly.storing_failed(bundle, now)
+        state.note_again(event.notes, event.tells)
         state.report("store.failed", bundles=len(event.ids), reason=event.reason)
 
     def _on_link_writable(self, event: ev.LinkWritable, now: float) -> None:
@@ -266,7 +283,9 @@ class Agent:
 
     def _on_bundle_fragmented(self, event: ev.BundleFragmented, now: float) -> None:
         original = self._fragmentation.done(event)
-        if original is not None:
+        if original is not None and event.fragments:
+            self.forwarding.was_cut(original, now)
+        elif original is not None:
             self.forwarding.postpone(original, event.problem or "it can't be fragmented", now)
 
     def _on_bundle_reassembled(self, event: ev.BundleReassembled, now: float) -> None:
@@ -288,9 +307,11 @@ class Agent:
 
     def _on_bundle_cancelled(self, event: ev.BundleCancelled, now: float) -> None:
         reason = f"cancelled by {event.by}"
-        for entry in self.entries():
-            record = entry.record
-            if event.id in (record.id, message_id_of(record.id, record.part)):
+        records = self._state.table.records()
+        bundles = [each.id for each in records if event.id in (each.id, message_id_of(each.id, each.part))]
+        for bundle in bundles:
+            entry = self._state.table.get(bundle)
+            if entry is not None:
                 self._delete(entry, MessageState.REFUSED, reason, ReportReason.TRANSMISSION_CANCELED, now)
 
     def _on_timer_fired(self, event: ev.TimerFired, now: float) -> None:
@@ -320,8 +341,6 @@ class Agent:
         if record.id.fragment_offset >= 0:
             self._reassembly.add(entry)
             return
-        if self._reassembly:
-            self._reassembly.settle(record.id)
         if record.destination != self._echo.endpoint:
             self._applications.deliver(entry)
         elif entry.inline is not None:
@@ -329,15 +348,24 @@ class Agent:
         else:
             reason = "an echo request that is not in memory any more is not answered"
             self._delete(entry, MessageState.REFUSED, reason, ReportReason.NO_INFORMATION, now)
+        if self._reassembly:
+            self._reassembly.settle(record.id)
 
     def _replicate(self, entry: Entry, members: frozenset[Eid], now: float) -> None:
         """To an application here, if this node is a member, and onwards to the other members."""
         record = entry.record
-        copies = self._resumed.pop(record.id, None) or begin(record, members, self._state.settings.id)
+        resumed = self._resumed.pop(record.id, None)
+        copies = entry.copies or resumed or begin(record, members, self._state.settings.id)
         if not copies.is_delivered:
-            self._applications.deliver(entry)
+            if record.id.fragment_offset >= 0:
+                entry.copies = copies
+                self._reassembly.add(entry)
+            else:
+                self._applications.deliver(entry)
         if self._state.table.get(record.id) is entry:
             self.forwarding.replicate(entry, copies, now)
+        if self._reassembly:
+            self._reassembly.settle(record.id)
 
     def _expire(self, now: float) -> None:
         """Section 5.5."""

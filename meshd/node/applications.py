@@ -135,8 +135,8 @@ class Applications:
             self._state.report("bundle.deleted", bundle=bundle_ref(entry.record.id), reason=reason)
             return
         entry.state, entry.link = BundleState.FOR_DELIVERY, None
-        self._state.table.drop_inline(entry)
         self.offer(self._state.delivery.add(entry.record))
+        self._state.table.drop_inline(entry)
 
     def offer(self, offer: Offer | None) -> None:
         """Hand a complete message to the application that waits for it."""
@@ -146,6 +146,7 @@ class Applications:
         entries = [self._state.table.get(bundle) for bundle in message.part_ids()]
         records = [entry.record for entry in entries if entry is not None]
         assert len(records) == len(entries), "parts of a complete message are in the table"
+        data = entries[0].inline if len(records) == 1 and entries[0] is not None else None
         self._state.commands.append(
             DeliverMessage(
                 offer.receiver,
@@ -155,7 +156,7 @@ class Applications:
                 records[0].precedence,
                 message.id.time_ms,
                 min(record.expiry_ms for record in records),
-                [_message_part(record) for record in records],
+                [_message_part(record, data) for record in records],
             )
         )
 
@@ -194,7 +195,7 @@ class Applications:
         if not event.is_last and len(event.data) != self._part_size_bytes:
             return "bad_params", f"every part but the last has {self._part_size_bytes} bytes"
         room = Room.ARRIVED if event.destination.node == state.settings.id else Room.ONWARD
-        if state.known.is_full or not state.table.has_room(len(event.data), event.precedence, room):
+        if not state.has_place_for_ids() or not state.table.has_room(len(event.data), event.precedence, room):
             return "store_full", (
                 f"the store is full ({state.table.size_bytes} of {state.table.quota_bytes} bytes);"
                 " wait, cancel bundles, or raise [store] quota"
@@ -211,9 +212,7 @@ class Applications:
         if index or not event.is_last:
             first = submission.first
             part = Part(first.time_ms, first.sequence, index, index * self._part_size_bytes, event.is_last)
-        flags = BundleFlag.MUST_NOT_FRAGMENT if part is not None else BundleFlag(0)
-        if event.report_delivery and event.is_last:
-            flags |= BundleFlag.REPORT_DELIVERY
+        flags = BundleFlag.REPORT_DELIVERY if event.report_delivery and event.is_last else BundleFlag(0)
         return originate(
             state,
             event.source,
@@ -244,5 +243,5 @@ class Applications:
         )
 
 
-def _message_part(record: BundleRecord) -> MessagePart:
-    return MessagePart(record.id, record.payload, record.part.offset_bytes if record.part else 0)
+def _message_part(record: BundleRecord, data: bytes | None) -> MessagePart:
+    return MessagePart(record.id, record.payload, record.part.offset_bytes if record.part else 0, data)

@@ -2,19 +2,20 @@
 """Every bundle that is here: its state, its quota share and its expiry.
 
 An entry's state is its retention constraint (RFC 9171 section 5): a bundle leaves the table only when nothing holds it.
+A bundle that has only waited since the start is parked: it gets its entry when somebody asks for it.
 """
 
 import enum
-from collections.abc import Iterator
-from heapq import heapify, heappop, heappush
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final
 
-from msgspec import structs
+import msgspec
 
-from meshd.bundle.eid import Eid
 from meshd.bundle.header import BundleHeader
 from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
 from meshd.link.identity import LinkId
+from meshd.node.expiries import Expiries
+from meshd.node.parked_bundles import Kind, ParkedBundles
 from meshd.node.replication import Copies
 
 INLINE_MAX_BYTES: Final = 32 * 1024 * 1024
@@ -62,59 +63,76 @@ class BundleState(enum.Enum):
     """At its destination, until an application has confirmed it."""
 
 
-class Entry:
-    """One bundle that is here."""
+class Entry(msgspec.Struct, eq=False, gc=False):
+    """One bundle that is here. Two entries are the same only if they are one object."""
 
-    __slots__ = ("attempts", "copies", "header", "inline", "is_own", "link", "reason", "record", "state", "transfers")
-
-    def __init__(
-        self, record: BundleRecord, header: BundleHeader | None, inline: bytes | None, *, is_own: bool
-    ) -> None:
-        self.record = record
-        self.header = header
-        self.inline = inline
-        self.is_own = is_own
-        self.state = BundleState.STORING
-        self.link: LinkId | None = None
-        """Where it is queued or in flight, or where it came from while STORING."""
-        self.transfers: list[tuple[LinkId, object]] = []
-        """Transfers to acknowledge once it is durable."""
-        self.reason = ""
-        """Why it waits."""
-        self.attempts = 0
-        self.copies: Copies | None = None
-        """Of a bundle to a group: where it still has to go."""
+    record: BundleRecord
+    header: BundleHeader | None
+    inline: bytes | None
+    is_own: bool
+    transfers: tuple[tuple[LinkId, object], ...] = ()
+    """Transfers to acknowledge once it is durable."""
+    state: BundleState = BundleState.STORING
+    link: LinkId | None = None
+    """Where it is queued or in flight."""
+    reason: str = ""
+    """Why it waits."""
+    attempts: int = 0
+    copies: Copies | None = None
+    """Of a bundle to a group: where it still has to go."""
 
 
 class BundleTable:
-    """Owns the entries, their quota and their expiry heap."""
+    """Owns the entries, their quota and their expiry."""
 
     def __init__(self, quota_bytes: int, bundles_max: int) -> None:
         self.quota_bytes = quota_bytes
         self.bundles_max = bundles_max
         self.size_bytes = 0
+        self.reserved_bytes = 0
+        """For bundles that are arriving piece by piece and are not here yet."""
         self.inline_bytes = 0
+        self.parked = ParkedBundles()
         self._entries: dict[BundleId, Entry] = {}
-        self._expiries: list[tuple[int, int, BundleId]] = []
-        self._arrivals = 0
-        self._waiting: dict[Eid, dict[BundleId, None]] = {}
+        self._expiries: Expiries[Entry] = Expiries()
+        self.get: Callable[[BundleId], Entry | None] = self._entries.get
+        """The entry of an ID, or None; a parked bundle is not parked any more then."""
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + len(self.parked.records)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __contains__(self, bundle: BundleId) -> bool:
+        return bundle in self._entries or bundle in self.parked.records
+
+    def ids(self) -> list[BundleId]:
+        """Of all that is here, oldest first."""
+        return [*self.parked.records, *self._entries]
+
+    def records(self) -> Iterator[BundleRecord]:
+        """Of all that is here, oldest first."""
+        yield from self.parked.records.values()
+        for entry in self._entries.values():
+            yield entry.record
+
+    def unparked(self) -> Iterator[Entry]:
+        """The entries of all that is not parked."""
         return iter(self._entries.values())
 
-    def get(self, bundle: BundleId) -> Entry | None:
-        """One entry."""
-        return self._entries.get(bundle)
+    def look_at(self, bundle: BundleId) -> Entry | None:
+        """An entry that is only to be read: of a parked bundle it is made for this one purpose."""
+        entry = self._entries.get(bundle)
+        if entry is None:
+            record = self.parked.records.get(bundle)
+            if record is not None:
+                entry = self._waiting(record)
+        return entry
 
-    def has_room(self, size_bytes: int, precedence: int, room: Room) -> bool:
-        """Whether quota and count allow one more bundle of this size."""
+    def has_room(self, size_bytes: int, precedence: int, room: Room, count: int = 1) -> bool:
+        """Whether quota and count allow more bundles, of this size together."""
         share = room.value + (URGENT_RESERVE if precedence >= URGENT_PRECEDENCE else 0.0)
         return (
-            self.size_bytes + size_bytes <= self.quota_bytes * share
-            and len(self._entries) + 1 <= self.bundles_max * share
+            self.size_bytes + self.reserved_bytes + size_bytes <= self.quota_bytes * share
+            and len(self) + count <= self.bundles_max * share
         )
 
     def add(self, entry: Entry) -> None:
@@ -124,23 +142,60 @@ class BundleTable:
         self.size_bytes += record.size_bytes
         if entry.inline is not None:
             self.inline_bytes += len(entry.inline)
-        self._arrivals += 1
-        heappush(self._expiries, (record.expiry_ms, self._arrivals, record.id))
+        self._expiries.add(entry, record.expiry_ms)
+
+    def park(
+        self, records: Sequence[BundleRecord], reasons: dict[Kind, str], samples: dict[Kind, BundleRecord]
+    ) -> None:
+        """Take in, at the start, bundles that have to wait; see ParkedBundles."""
+        self.parked.fill(records, reasons, samples)
+        self.size_bytes += self.parked.size_bytes
+        if records:
+            self.get = self._get_or_unpark
+
+    def unpark(self, kinds: Collection[Kind]) -> list[Entry]:
+        """The bundles of these kinds need not wait any more: their entries, oldest first."""
+        records = self.parked.take_kinds(kinds)
+        entries = [self._waiting(record) for record in records]
+        self._entries.update(zip([record.id for record in records], entries, strict=True))
+        for entry in entries:
+            self._expiries.add(entry, entry.record.expiry_ms)
+        self._after_unparking()
+        return entries
+
+    def _get_or_unpark(self, bundle: BundleId) -> Entry | None:
+        entry = self._entries.get(bundle)
+        if entry is not None:
+            return entry
+        record = self.parked.take(bundle)
+        if record is None:
+            return None
+        entry = self._entries[record.id] = self._waiting(record)
+        self._expiries.add(entry, record.expiry_ms)
+        self._after_unparking()
+        return entry
+
+    def _after_unparking(self) -> None:
+        if not self.parked.records:
+            self.parked = ParkedBundles()
+            self.get = self._entries.get
+
+    def _waiting(self, record: BundleRecord) -> Entry:
+        reason = self.parked.reason(record)
+        return Entry(record, None, None, record.previous_node is None, state=BundleState.WAITING, reason=reason)
 
     def remove(self, entry: Entry) -> None:
         """Let a bundle go."""
         record = entry.record
         del self._entries[record.id]
         self.size_bytes -= record.size_bytes
-        self.drop_inline(entry)
-        self.stop_waiting(entry)
-        if len(self._expiries) > 4 * len(self._entries) + 1024:
-            self._expiries = [item for item in self._expiries if item[2] in self._entries]
-            heapify(self._expiries)
+        if entry.inline is not None:
+            self.drop_inline(entry)
+        self._expiries.remove(entry, record.expiry_ms)
 
     def became_durable(self, entry: Entry, payload: PayloadRef) -> None:
         """It lies in the store now; its bytes stay in memory only while there is room."""
-        entry.record = structs.replace(entry.record, payload=payload)
+        entry.record.payload = payload
         if self.inline_bytes > INLINE_MAX_BYTES:
             self.drop_inline(entry)
 
@@ -154,40 +209,28 @@ class BundleTable:
     def wait(self, entry: Entry, reason: str) -> None:
         """Forwarding is contraindicated for now."""
         entry.state, entry.link, entry.reason = BundleState.WAITING, None, reason
-        self._waiting.setdefault(entry.record.destination.node, {})[entry.record.id] = None
         self.drop_inline(entry)
 
-    def stop_waiting(self, entry: Entry) -> None:
-        """It is not waiting any more."""
-        node = entry.record.destination.node
-        ids = self._waiting.get(node)
-        if ids is not None and ids.pop(entry.record.id, 0) is None and not ids:
-            del self._waiting[node]
-
     def waiting(self) -> list[Entry]:
-        """All that wait for a next hop, oldest first within a destination."""
-        return [self._entries[bundle] for ids in self._waiting.values() for bundle in ids]
+        """All that wait for a next hop and are not parked, oldest first."""
+        return [entry for entry in self._entries.values() if entry.state is BundleState.WAITING]
 
     def next_expiry_ms(self) -> int | None:
-        """DTN time of the next expiry; None when nothing is here."""
-        while self._expiries and self._expiries[0][2] not in self._entries:
-            heappop(self._expiries)
-        return self._expiries[0][0] if self._expiries else None
+        """DTN time of the next expiry, or a little before it; None when nothing is here."""
+        expiry_ms = self._expiries.next_ms()
+        if not self.parked.records:
+            return expiry_ms
+        parked_ms = self.parked.next_expiry_ms()
+        return parked_ms if expiry_ms is None or (parked_ms is not None and parked_ms < expiry_ms) else expiry_ms
 
     def pop_expired(self, now_ms: int) -> list[Entry]:
         """Entries whose time has come; they are still in the table."""
-        expired: dict[BundleId, Entry] = {}  # an ID that went and came again stands in the heap twice
-        while self._expiries and self._expiries[0][0] <= now_ms:
-            bundle = heappop(self._expiries)[2]
-            entry = self._entries.get(bundle)
-            if entry is not None and entry.record.expiry_ms <= now_ms:
-                expired[bundle] = entry
-        return list(expired.values())
+        for bundle in self.parked.due(now_ms):
+            self._get_or_unpark(bundle)
+        return self._expiries.due(now_ms)
 
     def reschedule(self) -> None:
-        """Rebuild the expiry heap after records were replaced."""
-        self._expiries = [
-            (entry.record.expiry_ms, index, bundle) for index, (bundle, entry) in enumerate(self._entries.items())
-        ]
-        self._arrivals = len(self._expiries)
-        heapify(self._expiries)
+        """Order the expiries anew after records were replaced."""
+        self._expiries = Expiries()
+        for entry in self._entries.values():
+            self._expiries.add(entry, entry.record.expiry_ms)

@@ -21,6 +21,15 @@ class ForgottenRow(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """Something operators want to see: goes to the journal and to `meshctl events`."""
+
+    kind: str
+    """Such as `bundle.forwarded`."""
+    fields: dict[str, str | int | float | bool | None]
+
+
+@dataclass(frozen=True, slots=True)
 class WriteStore:
     """One atomic group of changes to the store: all of it is durable, or none.
 
@@ -35,6 +44,8 @@ class WriteStore:
     """Held bundles whose submission is complete: they survive a crash from here on."""
     notes: dict[str, bytes] = field(default_factory=dict)
     """Small facts of ours, newest wins; an empty value deletes."""
+    tells: Sequence[Report] = ()
+    """What may be told once the group is durable, so that nothing told is ever taken back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +69,57 @@ class RefuseTransfer:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class BeginStream:
+    """A large bundle comes in pieces: the store makes a place for it. A piece that is written gives its room back to
+    the link; what goes wrong is answered by StreamFailed.
+    """
+
+    stream: int
+    """Number chosen by the agent, never used before."""
+    link: LinkId
+    transfer: object
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class WritePiece:
+    """Its next bytes."""
+
+    stream: int
+    link: LinkId
+    transfer: object
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FinishStream:
+    """All of it came: make it durable and commit this record, whose payload's place the store fills in. Answered like a
+    WriteStore.
+    """
+
+    stream: int
+    record: BundleRecord
+
+
+@dataclass(frozen=True, slots=True)
+class AbortStream:
+    """Nothing of it is kept."""
+
+    stream: int
+
+
+StreamCommand = BeginStream | WritePiece | FinishStream | AbortStream
+
+
 class SendRow(msgspec.Struct, frozen=True, gc=False):
     """A bundle to transmit. Its extension blocks are patched at the moment of transmission."""
 
     id: BundleId
     payload: PayloadRef
-    """With `inline` filled while the bytes are still in memory; else the shell reads them from the store."""
+    """Where the shell reads it from the store."""
+    inline: bytes | None
+    """Its bytes while they are still in memory."""
     header: BundleHeader | None
     """Of these bytes, while it is still in memory."""
     received_ms: int
@@ -91,6 +147,8 @@ class FragmentBundle:
     """With `inline` filled while the bytes are still in memory."""
     size_max_bytes: int
     """Of each encoded fragment."""
+    first_max_bytes: int
+    """Of the first one: what its link can still carry, at most the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +169,8 @@ class MessagePart(msgspec.Struct, frozen=True, gc=False):
     payload: PayloadRef
     offset_bytes: int
     """Of its payload in the message, as its part block says."""
+    data: bytes | None = None
+    """The encoded bundle, when it has only just come, and is the only one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,17 +220,9 @@ class WakeAt:
     at: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Something operators want to see: goes to the journal and to `meshctl events`."""
-
-    kind: str
-    """Such as `bundle.forwarded`."""
-    fields: dict[str, str | int | float | bool | None]
-
-
 Command = (
     WriteStore
+    | StreamCommand
     | AcceptTransfers
     | RefuseTransfer
     | SendBundles

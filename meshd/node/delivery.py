@@ -103,9 +103,10 @@ class Delivery:
         """A message, or an ADU in fragments, is not complete."""
         self._incomplete.setdefault(message)
 
-    def is_whole(self, message: BundleId) -> None:
-        """It is complete, or gone."""
-        self._incomplete.pop(message, None)
+    def lacks_no_fragment(self, message: BundleId, destination: Eid) -> None:
+        """No fragments are waited for any more: if it has no parts here that wait for others, it is gone."""
+        if (message, destination) not in self._messages:
+            self._incomplete.pop(message, None)
 
     def attach(self, receiver: int, endpoint: Eid) -> Offer | None:
         """An application waits for messages to this endpoint."""

@@ -61,7 +61,7 @@ class Echo:
             state.report("bundle.dropped", bundle=bundle_ref(header.id), link=str(link), reason=problem)
             return
         entry = self._answer(data, header, expiry_ms, precedence, now)
-        entry.transfers.append((link, transfer))
+        entry.transfers = ((link, transfer),)
         state.known.add(header.id, expiry_ms)
         state.deletes.append(ForgottenRow(header.id, expiry_ms))
         self._answers[header.id] = entry

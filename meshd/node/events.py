@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from meshd.base.limits import BUNDLE_SIZE_MAX_BYTES
+from meshd.base.limits import INLINE_SIZE_MAX_BYTES
 from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
 from meshd.link.identity import LinkId
 from meshd.link.settings import Posture
+from meshd.node.commands import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class LinkUp:
     """A session with this neighbour can carry bundles now."""
 
     link: LinkId
-    transfer_mtu_bytes: int = BUNDLE_SIZE_MAX_BYTES
+    transfer_mtu_bytes: int = INLINE_SIZE_MAX_BYTES
     """The neighbour takes no larger bundle; what is larger is fragmented."""
 
 
@@ -73,6 +74,43 @@ class BundlesReceived:
     rows: Sequence[ReceivedRow]
 
 
+@dataclass(frozen=True, slots=True)
+class TransferBegun:
+    """A transfer has begun that is too large to be held in memory: its bytes come as TransferPiece."""
+
+    link: LinkId
+    transfer: object
+    size_bytes: int | None
+    """In all, as far as the neighbour has said."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferPiece:
+    """Its next bytes; the first piece has FRONT_SIZE_MAX_BYTES at least, or all."""
+
+    link: LinkId
+    transfer: object
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TransferEnded:
+    """Nothing more comes of it."""
+
+    link: LinkId
+    transfer: object
+    is_whole: bool
+    """False: its session ended first, or it was not what had been announced."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFailed:
+    """The store could not take this large bundle: nothing of it is kept."""
+
+    stream: int
+    reason: str
+
+
 class StoredRow(msgspec.Struct, frozen=True, gc=False):
     """A bundle that is durable now, and where it lies (without inline bytes)."""
 
@@ -93,6 +131,10 @@ class StoringFailed:
 
     ids: Sequence[BundleId]
     reason: str
+    notes: Sequence[str] = ()
+    """Names of the notes that went with them."""
+    tells: Sequence[Report] = ()
+    """What had to wait for them to be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +266,10 @@ Event = (
     | LinkDown
     | PosturesChanged
     | BundlesReceived
+    | TransferBegun
+    | TransferPiece
+    | TransferEnded
+    | StreamFailed
     | BundlesStored
     | StoringFailed
     | LinkWritable

@@ -11,14 +11,15 @@ from typing import Final
 
 from meshd.bundle.eid import Eid
 from meshd.bundle.precedence import Precedence
-from meshd.bundle.record import BundleId, PayloadRef, bundle_ref
+from meshd.bundle.record import BundleId, adu_of, bundle_ref
 from meshd.link.identity import LinkId
-from meshd.link.link_table import LinksForSize
 from meshd.node.bundle_table import BundleState, Entry
 from meshd.node.commands import SendBundles, SendRow
 from meshd.node.events import RefusalReason, TransfersFailed
 from meshd.node.fragmentation import Fragmentation
+from meshd.node.link_limits import LinkLimits, Room
 from meshd.node.outqueue import OutQueue
+from meshd.node.recovered import unpark
 from meshd.node.replication import Copies
 from meshd.node.sent_messages import message_id_of
 from meshd.node.state import REPORTS_PER_BATCH, NodeState
@@ -41,9 +42,10 @@ class Forwarding:
         self._reports = reports
         self._fragmentation = fragmentation
         self.router = router
-        self._to_groups: dict[BundleId, None] = {}
+        self._limits = LinkLimits(state.links, fragmentation, self._queue)
+        self._to_groups: dict[Entry, None] = {}
         self._queues: dict[LinkId, OutQueue] = {}
-        self._in_flight: dict[LinkId, dict[BundleId, None]] = {}
+        self._in_flight: dict[LinkId, dict[Entry, None]] = {}
         self._credits: dict[LinkId, int] = {}
         self._urgent_left: dict[LinkId, int] = {}
         self._dirty: dict[LinkId, None] = {}
@@ -70,10 +72,10 @@ class Forwarding:
             queue = self._queues.get(link_id)
             if queue is None:
                 queue = self._new_queue(link_id)
-            if entry.record.size_bytes > queue.size_limit_bytes:
-                self._forward_large(entry, decision, now)
+            if entry.record.size_bytes > queue.size_limit_bytes or decision.volumes_bytes:
+                self._forward_limited(entry, decision, now)
                 return
-            queue.push(entry.record)
+            queue.push(entry)
             entry.state, entry.link, entry.reason = BundleState.QUEUED, link_id, ""
             self._dirty[link_id] = None
             return
@@ -90,33 +92,25 @@ class Forwarding:
         queue = self._queues[link_id] = OutQueue(limit_bytes)
         return queue
 
-    def _forward_large(self, entry: Entry, decision: Forward, now: float) -> None:
-        """It is above the limit of its first link: another link takes it whole, or it is cut, or it goes round."""
-        record = entry.record
-        fitting = [link_id for link_id in decision.links if record.size_bytes <= self._queue(link_id).size_limit_bytes]
-        if not fitting:
-            limit_bytes = self._queue(decision.links[0]).size_limit_bytes
-            if self._fragmentation.may_cut(record):
-                self._fragmentation.cut(entry, limit_bytes)
-                return
-            view = LinksForSize(self._state.links, record.size_bytes + self._fragmentation.growth_bytes)
-            way_round = self.router.choose_next_hops(record, view, now)
-            if not isinstance(way_round, Forward):
-                reason = f"it must not be fragmented, and {decision.links[0]} takes at most {limit_bytes} bytes"
-                self._state.table.wait(entry, reason)
-                return
-            fitting = list(way_round.links)
-        self._queue(fitting[0]).push(record)
-        entry.state, entry.link, entry.reason = BundleState.QUEUED, fitting[0], ""
-        self._dirty[fitting[0]] = None
+    def _forward_limited(self, entry: Entry, decision: Forward, now: float) -> None:
+        place = self._limits.place(entry.record, decision, self.router, now)
+        if isinstance(place, Room):
+            entry.state, entry.link = BundleState.FRAGMENTING, None
+            self._fragmentation.cut(entry, *place)
+        elif isinstance(place, str):
+            self._state.table.wait(entry, place)
+        else:
+            self._queue(place).push(entry)
+            entry.state, entry.link, entry.reason = BundleState.QUEUED, place, ""
+            self._dirty[place] = None
 
     # Groups
 
     def replicate(self, entry: Entry, copies: Copies, now: float) -> None:
         """A bundle to a group is here: bring it to the members."""
         entry.copies = copies
-        self._to_groups[entry.record.id] = None
-        if entry.state is not BundleState.FOR_DELIVERY:
+        self._to_groups[entry] = None
+        if entry.state not in (BundleState.FOR_DELIVERY, BundleState.REASSEMBLING):
             entry.state, entry.link = BundleState.REPLICATING, None
         self._forward_copies(entry, now)
 
@@ -135,8 +129,8 @@ class Forwarding:
         if copies is None or not copies.left:
             return
         for link_id in [link_id for link_id in copies.links if link_id.neighbour == neighbour]:
-            if entry.record.id not in self._in_flight.get(link_id, {}):
-                self._queue(link_id).withdraw(entry.record.id)
+            if entry not in self._in_flight.get(link_id, {}):
+                self._queue(link_id).withdraw(entry)
                 copies.taken(link_id)
         copies.left.discard(neighbour)
         self._copies_changed(entry)
@@ -144,13 +138,31 @@ class Forwarding:
     def _forward_copies(self, entry: Entry, now: float) -> None:
         copies, record = entry.copies, entry.record
         assert copies is not None, "only a bundle to a group has copies"
-        # They are not fragmented: a link that takes less than their size is none.
-        view = LinksForSize(self._state.links, record.size_bytes + self._fragmentation.growth_bytes)
-        fresh, entry.reason = copies.plan(record, self.router, view, now)
+        fresh, entry.reason = copies.plan(record, self.router, self._limits.view(record), now)
         for link_id in fresh:
-            self._queue(link_id).push(record)
+            self._queue(link_id).push(entry)
             self._dirty[link_id] = None
+        if entry.reason and not copies.cutting and self._fragmentation.may_cut(record):
+            self._cut_copies(entry, copies, now)
         self._copies_changed(entry, is_news=False)
+
+    def _cut_copies(self, entry: Entry, copies: Copies, now: float) -> None:
+        """For members behind links that don't take it whole: they get fragments, each a bundle to the group."""
+        links = copies.narrow_links(entry.record, self.router, self._state.links, now)
+        if links:
+            copies.cutting = set().union(*links.values())
+            size_max_bytes = min(self._queue(link_id).size_limit_bytes for link_id in links)
+            self._fragmentation.cut(entry, size_max_bytes, size_max_bytes)
+
+    def was_cut(self, entry: Entry, now: float) -> None:
+        """Fragments of a bundle to a group are durable: it goes to those members only for whom it was not cut."""
+        copies, bundle = entry.copies, adu_of(entry.record.id)
+        assert copies is not None, "only a bundle to a group has copies"
+        copies.left -= copies.cutting
+        copies.cutting.clear()
+        self._copies_changed(entry)
+        for each in [each for each in self._to_groups if adu_of(each.record.id) == bundle]:
+            self._forward_copies(each, now)
 
     def _copies_changed(self, entry: Entry, *, is_news: bool = True) -> None:
         """Forget it when nobody is left to get it; else remember over a restart who is."""
@@ -169,10 +181,10 @@ class Forwarding:
     def _withdraw_copies(self, entry: Entry, copies: Copies) -> None:
         for link_id in copies.links:
             if link_id in self._queues:
-                self._queues[link_id].withdraw(entry.record.id)
-            self._in_flight.get(link_id, {}).pop(entry.record.id, None)
+                self._queues[link_id].withdraw(entry)
+            self._in_flight.get(link_id, {}).pop(entry, None)
         copies.links.clear()
-        self._to_groups.pop(entry.record.id, None)
+        self._to_groups.pop(entry, None)
 
     # Changes
 
@@ -181,26 +193,20 @@ class Forwarding:
         if entry.copies is not None:
             self._withdraw_copies(entry, entry.copies)
         if entry.link is not None and entry.state is BundleState.QUEUED:
-            self._queues[entry.link].withdraw(entry.record.id)
+            self._queues[entry.link].withdraw(entry)
         elif entry.link is not None and entry.state is BundleState.IN_FLIGHT:
-            self._in_flight.get(entry.link, {}).pop(entry.record.id, None)
+            self._in_flight.get(entry.link, {}).pop(entry, None)
 
     def reconsider(self, now: float) -> None:
         """Decide anew for everything that is queued or waits."""
         state = self._state
-        for link_id, bundle in [(link, bundle) for link, queue in self._queues.items() for bundle in queue.drain()]:
-            entry = state.table.get(bundle)
-            assert entry is not None, "a queued bundle is always in the table"
+        for link_id, entry in [(link, entry) for link, queue in self._queues.items() for entry in queue.drain()]:
             if entry.copies is None:
                 self.forward(entry, now)
             else:
                 entry.copies.release(link_id)
-        for bundle in list(self._to_groups):
-            entry = state.table.get(bundle)
-            assert entry is not None, "a bundle to a group is in the table"
-            self.forward(entry, now)
-        for entry in state.table.waiting():
-            state.table.stop_waiting(entry)
+        waiting = state.table.waiting()
+        for entry in [*self._to_groups, *unpark(state, self.router, now), *waiting]:
             self.forward(entry, now)
 
     def writable(self, link_id: LinkId, credit_bytes: int) -> None:
@@ -214,17 +220,14 @@ class Forwarding:
         self._credits.pop(link_id, None)
         self._urgent_left.pop(link_id, None)
         queue = self._queues.pop(link_id, None)
-        bundles = list(self._in_flight.pop(link_id, ()))
+        entries = list(self._in_flight.pop(link_id, ()))
         if queue is not None:
-            bundles.extend(queue.drain())
-        for bundle in bundles:
-            entry = self._state.table.get(bundle)
-            assert entry is not None, "what is queued or in flight is in the table"
+            entries.extend(queue.drain())
+        for entry in entries:
             if entry.copies is None:
                 self.forward(entry, now)
-        for bundle in list(self._to_groups):
-            entry = self._state.table.get(bundle)
-            if entry is not None and entry.copies is not None and link_id in entry.copies.links:
+        for entry in list(self._to_groups):
+            if entry.copies is not None and link_id in entry.copies.links:
                 entry.copies.release(link_id)
                 self.forward(entry, now)
 
@@ -237,14 +240,15 @@ class Forwarding:
         report_flag = self._reports.forwarding_flag
         size_bytes = 0
         for bundle in bundles:
-            in_flight.pop(bundle, None)
             entry = state.table.get(bundle)
             if entry is None:
                 continue
+            was_in_flight = in_flight.pop(entry, self) is None
             size_bytes += entry.record.size_bytes
             is_done = True
             if entry.copies is None:
-                self.withdraw(entry)
+                if not was_in_flight:
+                    self.withdraw(entry)
                 state.delete(entry)
             else:
                 is_done = self._copy_taken(entry, entry.copies, link_id)
@@ -266,7 +270,7 @@ class Forwarding:
         if not copies.left:
             return False
         if link_id in self._queues:  # acknowledged late: it stands in the queue again
-            self._queues[link_id].withdraw(entry.record.id)
+            self._queues[link_id].withdraw(entry)
         copies.taken(link_id)
         self._copies_changed(entry)
         return not copies.left
@@ -280,9 +284,9 @@ class Forwarding:
         in_flight = self._in_flight.get(event.link, {})
         for bundle in event.ids:
             entry = state.table.get(bundle)
-            if bundle not in in_flight or entry is None:
+            if entry is None or entry not in in_flight:
                 continue
-            del in_flight[bundle]
+            del in_flight[entry]
             entry.attempts += 1
             self._retry(entry, event.link, reason, now)
         if len(event.ids) > REPORTS_PER_BATCH:
@@ -293,7 +297,11 @@ class Forwarding:
 
     def postpone(self, entry: Entry, reason: str, now: float) -> None:
         """Nothing can be done with it at the moment: it waits and is decided anew later."""
-        self._state.table.wait(entry, reason)
+        if entry.copies is None:
+            self._state.table.wait(entry, reason)
+        else:
+            entry.copies.cutting.clear()
+            entry.reason = reason
         self._retry_at(now + RETRY_MAX_S, entry)
 
     def retry_due(self, now: float) -> None:
@@ -304,7 +312,6 @@ class Forwarding:
                 entry.copies.release_refused()
                 self.forward(entry, now)
             elif entry is not None and entry.state is BundleState.WAITING:
-                self._state.table.stop_waiting(entry)
                 self.forward(entry, now)
 
     def next_retry(self) -> float | None:
@@ -319,10 +326,10 @@ class Forwarding:
 
     def _fill_urgent(self, link_id: LinkId) -> SendBundles:
         """FLASH and above goes at once: the link may open another session for it. The credit pays for it afterwards."""
-        queue, left = self._queues.get(link_id), self._urgent_left.get(link_id, 0)
-        if queue is None or left <= 0 or (queue.top_precedence or 0) < URGENT_PRECEDENCE:
-            return SendBundles(link_id, ())
+        left = self._urgent_left.get(link_id, 0)
         command = self._take(link_id, left, URGENT_PRECEDENCE)
+        if not command.rows:
+            return command
         spent = sum(row.payload.size_bytes for row in command.rows)
         self._urgent_left[link_id] = left - spent
         self._credits[link_id] = self._credits.get(link_id, 0) - spent
@@ -337,28 +344,29 @@ class Forwarding:
     def _take(self, link_id: LinkId, credit: int, precedence_min: int) -> SendBundles:
         """What is at least so urgent, until this credit is used up."""
         state = self._state
-        is_urgent = precedence_min >= URGENT_PRECEDENCE
+        inline_bytes = 0
         rows: list[SendRow] = []
         queue = self._queues.get(link_id)
-        if queue is None or credit <= 0 or not state.links.is_usable(link_id):
+        if not queue or credit <= 0 or not state.links.is_usable(link_id):
             return SendBundles(link_id, rows)
         in_flight = self._in_flight.setdefault(link_id, {})
         while credit > 0:
-            if is_urgent and (queue.top_precedence or 0) < precedence_min:
+            entry = queue.pop(precedence_min)
+            if entry is None:
                 break
-            bundle = queue.pop()
-            if bundle is None:
-                break
-            entry = state.table.get(bundle)
-            assert entry is not None, "a queued bundle is always in the table"
             if entry.copies is None:
                 entry.state = BundleState.IN_FLIGHT
-            in_flight[bundle] = None
+            in_flight[entry] = None
             record = entry.record
             credit -= record.size_bytes
-            rows.append(_send_row(entry))
-            state.table.drop_inline(entry)
-        return SendBundles(link_id, rows, is_urgent)
+            rows.append(
+                SendRow(record.id, record.payload, entry.inline, entry.header, record.received_ms, entry.is_own)
+            )
+            if entry.inline is not None:  # handed over: who needs it again reads it from the store
+                inline_bytes += len(entry.inline)
+                entry.inline = entry.header = None
+        state.table.inline_bytes -= inline_bytes
+        return SendBundles(link_id, rows, precedence_min >= URGENT_PRECEDENCE)
 
     def _retry(self, entry: Entry, link_id: LinkId, reason: RefusalReason, now: float) -> None:
         if not self._state.links.is_usable(link_id) or reason.session_ended:
@@ -385,13 +393,4 @@ class Forwarding:
         record = entry.record
         message = self._state.messages.part_gone(message_id_of(record.id, record.part), now_ms)
         if message is not None:
-            self._state.report("message.forwarded", message=message.id_text)
-
-
-def _send_row(entry: Entry) -> SendRow:
-    """The bytes go along while they are in memory; the table lets them go once they are handed over."""
-    record, inline = entry.record, entry.inline
-    payload = record.payload
-    if inline is not None:
-        payload = PayloadRef(payload.segment, payload.offset, payload.size_bytes, inline)
-    return SendRow(record.id, payload, entry.header, record.received_ms, entry.is_own)
+            self._state.tell("message.forwarded", message=message.id_text)

@@ -1,72 +1,119 @@
 # SPDX-License-Identifier: Apache-2.0
 """What waits for one link: highest precedence first, then what expires first, then what has waited longest."""
 
-from heapq import heappop, heappush
+from collections import deque
+from heapq import heapify, heappop, heappush
+from typing import Final
 
-from meshd.base.limits import BUNDLE_SIZE_MAX_BYTES
-from meshd.bundle.record import BundleId, BundleRecord
+from meshd.base.limits import INLINE_SIZE_MAX_BYTES
+from meshd.bundle.precedence import Precedence
+from meshd.node.bundle_table import Entry
 
-_Item = tuple[int, int, int, int, BundleId]
+_LANES: Final = len(Precedence)
+
+
+class _Lane:
+    """Bundles of one precedence. Most come in the order in which they expire and just queue up; the others stand in a
+    heap. What is in both orders at the same place came to the queue first.
+    """
+
+    __slots__ = ("fifo", "heap")
+
+    def __init__(self) -> None:
+        self.fifo: deque[Entry] = deque()
+        self.heap: list[tuple[int, int, int, Entry]] = []
+
+    def pop(self) -> Entry | None:
+        fifo, heap = self.fifo, self.heap
+        if not heap:
+            return fifo.popleft() if fifo else None
+        if fifo:
+            first = fifo[0].record
+            if (first.expiry_ms, first.received_ms) <= heap[0][:2]:
+                return fifo.popleft()
+        return heappop(heap)[3]
+
+    def keep(self, entries: dict[Entry, None]) -> None:
+        self.fifo = deque(entry for entry in self.fifo if entry in entries)
+        self.heap = [item for item in self.heap if item[3] in entries]
+        heapify(self.heap)
 
 
 class OutQueue:
-    """A priority queue in which any bundle can be withdrawn in O(1): its heap item is skipped when it comes up."""
+    """A priority queue in which any bundle can be withdrawn in O(1): its place is skipped when it comes up."""
 
-    def __init__(self, size_limit_bytes: int = BUNDLE_SIZE_MAX_BYTES) -> None:
+    def __init__(self, size_limit_bytes: int = INLINE_SIZE_MAX_BYTES) -> None:
         self.size_limit_bytes = size_limit_bytes
         """Larger bundles can't go over this link."""
-        self._heap: list[_Item] = []
-        self._sizes: dict[BundleId, int] = {}
+        self._lanes = [_Lane() for _ in range(_LANES)]
+        self._entries: dict[Entry, None] = {}
+        self._top = 0
+        """No lane above this one has anything."""
         self._arrivals = 0
+        self._places = 0
+        """In all lanes together, those to be skipped included."""
         self.size_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._sizes)
+        return len(self._entries)
 
-    def __contains__(self, bundle: BundleId) -> bool:
-        return bundle in self._sizes
+    def __contains__(self, entry: Entry) -> bool:
+        return entry in self._entries
 
-    def push(self, record: BundleRecord) -> None:
+    def push(self, entry: Entry) -> None:
         """Queue a bundle that is not queued yet."""
-        self._arrivals += 1
-        heappush(
-            self._heap,
-            (-record.precedence, record.expiry_ms, record.received_ms, self._arrivals, record.id),
-        )
-        self._sizes[record.id] = record.size_bytes
+        record = entry.record
+        precedence, expiry_ms, received_ms = record.precedence, record.expiry_ms, record.received_ms
+        if precedence > self._top:
+            self._top = precedence
+        lane = self._lanes[precedence]
+        fifo = lane.fifo
+        if fifo:
+            last = fifo[-1].record
+            is_later = expiry_ms > last.expiry_ms or (expiry_ms == last.expiry_ms and received_ms >= last.received_ms)
+        else:
+            is_later = not lane.heap
+        if is_later:
+            fifo.append(entry)
+        else:
+            self._arrivals += 1
+            heappush(lane.heap, (expiry_ms, received_ms, self._arrivals, entry))
+        self._places += 1
+        self._entries[entry] = None
         self.size_bytes += record.size_bytes
 
-    def pop(self) -> BundleId | None:
-        """Take the most urgent bundle; None when empty."""
-        while self._heap:
-            bundle = heappop(self._heap)[4]
-            size_bytes = self._sizes.pop(bundle, None)
-            if size_bytes is not None:
-                self.size_bytes -= size_bytes
-                return bundle
+    def pop(self, precedence_min: int = 0) -> Entry | None:
+        """Take the most urgent bundle; None when there is none that is at least so urgent."""
+        entries = self._entries
+        while self._top >= precedence_min:
+            entry = self._lanes[self._top].pop()
+            if entry is None:
+                if not self._top:
+                    break
+                self._top -= 1
+                continue
+            self._places -= 1
+            if entry in entries:
+                del entries[entry]
+                self.size_bytes -= entry.record.size_bytes
+                return entry
         return None
 
-    @property
-    def top_precedence(self) -> int | None:
-        """Of the most urgent bundle; None when empty."""
-        while self._heap and self._heap[0][4] not in self._sizes:
-            heappop(self._heap)
-        return -self._heap[0][0] if self._heap else None
-
-    def withdraw(self, bundle: BundleId) -> None:
+    def withdraw(self, entry: Entry) -> None:
         """Take one bundle out wherever it stands; nothing happens when it is not there."""
-        size_bytes = self._sizes.pop(bundle, None)
-        if size_bytes is None:
+        if entry not in self._entries:
             return
-        self.size_bytes -= size_bytes
-        if len(self._heap) > 2 * len(self._sizes) + 64:
-            self._heap = [item for item in self._heap if item[4] in self._sizes]
-            self._heap.sort()
+        del self._entries[entry]
+        self.size_bytes -= entry.record.size_bytes
+        if self._places > 2 * len(self._entries) + 64:
+            for lane in self._lanes:
+                lane.keep(self._entries)
+            self._places = sum(len(lane.fifo) + len(lane.heap) for lane in self._lanes)
 
-    def drain(self) -> list[BundleId]:
-        """Empty the queue; the bundles in no order."""
-        bundles = list(self._sizes)
-        self._heap.clear()
-        self._sizes.clear()
-        self.size_bytes = 0
-        return bundles
+    def drain(self) -> list[Entry]:
+        """Empty the queue; the bundles in the order in which they came."""
+        entries = list(self._entries)
+        self._lanes = [_Lane() for _ in range(_LANES)]
+        self._entries.clear()
+        self._top = self._places = self.size_bytes = 0
+        return entries

@@ -5,6 +5,7 @@ The shell reads the fragments that are needed and joins them; the whole bundle i
 that a crash at any moment leaves one or the other. From then on it is a bundle like any that arrived whole.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from msgspec import structs
@@ -12,30 +13,27 @@ from msgspec import structs
 from meshd.bundle.eid import Eid
 from meshd.bundle.fragment import ADU_SIZE_MAX_BYTES, FRAGMENTS_MAX, Extent, choose_cover
 from meshd.bundle.header import BundleHeader
-from meshd.bundle.record import BundleId, PayloadRef, bundle_ref
+from meshd.bundle.record import BundleId, PayloadRef, adu_of, bundle_ref
 from meshd.bundle.scan import scan_untrusted
 from meshd.node.bundle_table import BundleState, Entry
 from meshd.node.commands import ReassembleBundle
 from meshd.node.events import BundleReassembled
+from meshd.node.replication import Copies
+from meshd.node.sent_messages import message_id_of
 from meshd.node.state import NodeState
 
 RETRY_S: Final = 10.0
 """A whole bundle that could not be stored is tried again after this."""
 
 
-def adu_of(fragment: BundleId) -> BundleId:
-    """The bundle that a fragment was cut from; a bundle that is no fragment is its own."""
-    if fragment.fragment_offset < 0:
-        return fragment
-    return BundleId(fragment.source, fragment.time_ms, fragment.sequence)
-
-
 class _Adu:
     """An ADU on its way together."""
 
-    __slots__ = ("destination", "fragments", "is_joining", "total_bytes")
+    __slots__ = ("destination", "fragments", "is_joining", "message", "total_bytes")
 
-    def __init__(self, destination: Eid, total_bytes: int) -> None:
+    def __init__(self, message: BundleId, destination: Eid, total_bytes: int) -> None:
+        self.message = message
+        """The message that it is a part of, or is."""
         self.destination = destination
         self.total_bytes = total_bytes
         self.fragments: dict[BundleId, Extent] = {}
@@ -57,8 +55,10 @@ class _Adu:
 class Reassembly:
     """Owns the ADUs that lack something. Their bundles count as messages that lack a part."""
 
-    def __init__(self, state: NodeState) -> None:
+    def __init__(self, state: NodeState, let_go: Callable[[Entry], None]) -> None:
+        """`let_go` is called for each fragment that is not needed here any more."""
         self._state = state
+        self._let_go = let_go
         self._adus: dict[BundleId, _Adu] = {}
         self._retries: dict[BundleId, float] = {}
 
@@ -88,15 +88,17 @@ class Reassembly:
         is_useless = adu is not None and (
             adu.covers(extent) or adu.total_bytes != record.total_adu_bytes or adu.destination != record.destination
         )
-        if is_useless or state.table.get(adu_id) is not None:
-            state.delete(entry)
+        if is_useless or state.is_known(adu_id):
+            self._let_go(entry)
             return
         if adu is None:
-            adu = self._adus[adu_id] = _Adu(record.destination, record.total_adu_bytes)
-            state.delivery.lacks_a_part(adu_id)
+            message = message_id_of(adu_id, record.part)
+            adu = self._adus[adu_id] = _Adu(message, record.destination, record.total_adu_bytes)
+            state.delivery.lacks_a_part(message)
         adu.fragments[record.id] = extent
         entry.state, entry.link = BundleState.REASSEMBLING, None
-        state.table.drop_inline(entry)
+        if entry.copies is None:
+            state.table.drop_inline(entry)
         self._join_if_complete(adu_id, adu)
 
     def remove(self, fragment: BundleId) -> None:
@@ -128,17 +130,20 @@ class Reassembly:
             id=header.id,
             size_bytes=size_bytes,
             flags=header.flags,
-            part=None,
+            part=header.part,
             payload=PayloadRef(-1, 0, size_bytes, event.data),
             total_adu_bytes=0,
         )
         entry = Entry(record, header, event.data, is_own=False)
         self._state.add(entry)
+        if model.copies is not None:  # to a group: the fragments, not the whole, go on to other members
+            entry.copies = Copies((), is_delivered=False)
+            self._state.note_copies(entry)
         self._retries.pop(event.id, None)
         return entry
 
     def settle(self, bundle: BundleId) -> None:
-        """A whole bundle is durable: fragments of it are not needed any more."""
+        """A whole bundle is durable and with its application: fragments of it are not needed any more."""
         adu = self._adus.get(bundle)
         if adu is not None:
             self._delete_fragments(bundle, adu, "")
@@ -178,12 +183,13 @@ class Reassembly:
         for fragment in list(adu.fragments):
             entry = self._state.table.get(fragment)
             if entry is not None:
-                self._state.delete(entry)
+                self._let_go(entry)
         if problem:
             self._state.report("bundle.deleted", bundle=bundle_ref(adu_id), reason=problem)
         self._forget(adu_id)
 
     def _forget(self, adu_id: BundleId) -> None:
-        del self._adus[adu_id]
+        adu = self._adus.pop(adu_id)
         self._retries.pop(adu_id, None)
-        self._state.delivery.is_whole(adu_id)
+        if all(other.message != adu.message for other in self._adus.values()):
+            self._state.delivery.lacks_no_fragment(adu.message, adu.destination)

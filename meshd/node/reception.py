@@ -6,7 +6,7 @@ at once; a duplicate of one that is still being stored is acknowledged together 
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from meshd.base.limits import LIFETIME_MAX_MS, MESSAGE_SIZE_MAX_BYTES
 from meshd.bundle.admin_record import ReportReason
@@ -14,14 +14,15 @@ from meshd.bundle.blocks import REPORT_FLAGS, BundleFlag
 from meshd.bundle.eid import Eid
 from meshd.bundle.errors import BundleError
 from meshd.bundle.forward import hop_limit_exceeded
-from meshd.bundle.header import BundleHeader
-from meshd.bundle.record import BundleRecord, Part, PayloadRef, bundle_ref
+from meshd.bundle.header import BundleHeader, Flow
+from meshd.bundle.precedence import Precedence
+from meshd.bundle.record import BundleRecord, Part, PayloadRef, adu_of, bundle_ref
 from meshd.bundle.scan import scan_untrusted
 from meshd.link.identity import LinkId
 from meshd.node.bundle_table import BundleState, Entry, Room
 from meshd.node.echo import Echo
 from meshd.node.events import BundlesReceived, ReceivedRow
-from meshd.node.reassembly import Reassembly, adu_of
+from meshd.node.reassembly import Reassembly
 from meshd.node.sent_messages import message_id_of
 from meshd.node.state import REPORTS_PER_BATCH, NodeState
 from meshd.node.status_reports import StatusReports
@@ -30,6 +31,24 @@ _IS_FRAGMENT: Final = int(BundleFlag.IS_FRAGMENT)
 _IS_ADMIN_RECORD: Final = int(BundleFlag.IS_ADMIN_RECORD)
 _REPORT_FLAGS: Final = int(REPORT_FLAGS)
 """Plain numbers: an operator of the enum costs half a microsecond, once for each bundle."""
+
+
+class Plan(NamedTuple):
+    """What is done with every bundle of a flow that arrives over a link."""
+
+    precedence: int
+    """At most the neighbour's ceiling."""
+    report_to: Eid | None
+    is_here: bool
+    """It has arrived where it is going."""
+    is_echo: bool
+    is_admin_record: bool
+    needs_look: bool
+    """It is to be joined, or there is a problem."""
+    is_joined: bool
+    """It is a fragment, and this node or one of its groups is the destination."""
+    problem: tuple[str, ReportReason] | None
+    """Why it is dropped."""
 
 
 class Reception:
@@ -54,113 +73,140 @@ class Reception:
         """One batch from one link."""
         state, link_id, reports = self._state, event.link, self._reports
         now_ms = state.dtn_ms(now)
-        known, table = state.known, state.table
-        own_node, echo_endpoint = state.settings.id, self._echo.endpoint
-        ceiling, reception_flag = state.links.precedence_max(link_id), reports.reception_flag
-        size_bytes = 0
-        for row in event.rows:
+        known, puts = state.known, state.puts
+        get, add = state.table.get, state.table.add
+        has_clock, lifetime_max_ms = state.has_clock, min(state.settings.lifetime_max_ms, LIFETIME_MAX_MS)
+        reception_flag = reports.reception_flag
+        neighbour = link_id.neighbour
+        rows = event.rows
+        size_bytes = sum([len(row.data) for row in rows])
+        has_ample_room = self._has_ample_room(len(rows), size_bytes)
+        plans: dict[Flow, Plan] = {}
+        for row in rows:  # a hot loop: what is the same for all bundles of a flow is decided once, in its plan
             data = row.data
-            size_bytes += len(data)
             try:
                 header = scan_untrusted(data)
             except BundleError as error:
                 state.refuse(link_id, row.transfer, f"malformed bundle: {error}", retriable=False)
                 state.report("bundle.malformed", link=str(link_id), reason=str(error), size_bytes=len(data))
                 continue
-            if header.id in known:
+            bundle, flow = header.id, header.flow
+            plan = plans.get(flow)
+            if plan is None:
+                plan = plans[flow] = self.plan(flow, link_id)
+            if get(bundle) is not None or bundle in known:
                 self._duplicate(link_id, row, header)
                 continue
-            is_here = header.destination.node == own_node
-            is_fragment = header.flags & _IS_FRAGMENT
-            if is_here and is_fragment and adu_of(header.id) in known:
-                state.accept(link_id, row.transfer)
-                continue
-            expiry_ms = self._expiry_ms(header, now_ms)
-            precedence = header.precedence
-            if precedence > ceiling:
-                precedence = ceiling
-            problem = self._unacceptable(header, is_here, expiry_ms, now_ms)
-            if problem:
-                text, reason = problem
-                state.accept(link_id, row.transfer)
-                state.report("bundle.dropped", bundle=bundle_ref(header.id), link=str(link_id), reason=text)
-                reports.received(header, expiry_ms, now)
-                reports.dropped(header, expiry_ms, reason, now)
-                continue
-            shortage = self._shortage(header, is_here, len(data), precedence)
-            if shortage:
-                state.refuse(link_id, row.transfer, shortage[1], retriable=shortage[0])
-                state.report("bundle.refused", bundle=bundle_ref(header.id), link=str(link_id), reason=shortage[1])
+            time_ms = bundle[1]
+            lifetime_ms = header.lifetime_ms
+            if lifetime_ms > lifetime_max_ms:
+                lifetime_ms = lifetime_max_ms  # the lifetime override of RFC 9171 section 4.3.1
+            if time_ms and has_clock:
+                expiry_ms = (time_ms if time_ms < now_ms else now_ms) + lifetime_ms
+            else:
+                expiry_ms = now_ms + lifetime_ms - (header.age_ms or 0)
+            needs_look = plan.needs_look or expiry_ms <= now_ms or not has_ample_room
+            if needs_look and not self._passes(header, row, plan, link_id, expiry_ms, now):
                 continue
             if reception_flag:
                 reports.received(header, expiry_ms, now)
-            if is_here and header.destination == echo_endpoint and not is_fragment:
-                self._echo.answer_transfer(data, header, expiry_ms, precedence, link_id, row.transfer, now)
+            if plan.is_echo:
+                transfer = row.transfer
+                self._echo.answer_transfer(data, header, expiry_ms, plan.precedence, link_id, transfer, now)
                 continue
-            record = self._record(header, row, link_id, expiry_ms, now_ms, precedence)
-            entry = Entry(record, header, data, is_own=False)
-            entry.transfers.append((link_id, row.transfer))
-            known.add(record.id, expiry_ms)
-            table.add(entry)
-            state.puts.append(record)
-            if is_here and header.flags & _IS_ADMIN_RECORD and not is_fragment:
+            size = len(data)
+            record = BundleRecord(
+                bundle,
+                flow.destination,
+                plan.precedence,
+                expiry_ms,
+                now_ms,
+                size,
+                flow.flags,
+                not (time_ms and has_clock),
+                neighbour,
+                flow.part,
+                False,
+                PayloadRef(-1, 0, size, data),
+                plan.report_to,
+                header.total_adu_bytes,
+            )
+            add(Entry(record, header, data, False, ((link_id, row.transfer),)))
+            puts.append(record)
+            if plan.is_admin_record:
                 reports.administer(data, header, now)
         self._count(event, size_bytes)
+
+    def _has_ample_room(self, count: int, size_bytes: int) -> bool:
+        """Whether the whole batch fits whatever is in it."""
+        state = self._state
+        return state.has_place_for_ids(count) and state.table.has_room(
+            size_bytes, Precedence.DEFERRED, Room.OTHER_MESSAGES, count
+        )
+
+    def plan(self, flow: Flow, link_id: LinkId) -> Plan:
+        """What is done with the bundles of this flow."""
+        state, flags = self._state, flow.flags
+        is_here = flow.destination.node == state.settings.id
+        is_whole = not flags & _IS_FRAGMENT
+        is_joined = not is_whole and (is_here or self._is_for_us(flow.destination))
+        problem = self._problem(flow, is_here)
+        return Plan(
+            precedence=min(flow.precedence, state.links.precedence_max(link_id)),
+            report_to=flow.report_to if flags & _REPORT_FLAGS else None,
+            is_here=is_here,
+            is_echo=is_here and is_whole and flow.destination == self._echo.endpoint,
+            is_admin_record=is_here and is_whole and bool(flags & _IS_ADMIN_RECORD),
+            needs_look=problem is not None or is_joined,
+            is_joined=is_joined,
+            problem=problem,
+        )
+
+    def _passes(
+        self, header: BundleHeader, row: ReceivedRow, plan: "Plan", link_id: LinkId, expiry_ms: int, now: float
+    ) -> bool:
+        """Whether it is taken in; if not, it has been dealt with."""
+        state, reports = self._state, self._reports
+        if plan.is_joined and state.is_known(adu_of(header.id)):
+            state.accept(link_id, row.transfer)
+            return False
+        problem = plan.problem
+        if expiry_ms <= state.dtn_ms(now):
+            problem = "lifetime expired", ReportReason.LIFETIME_EXPIRED
+        if problem:
+            text, reason = problem
+            state.accept(link_id, row.transfer)
+            state.report("bundle.dropped", bundle=bundle_ref(header.id), link=str(link_id), reason=text)
+            reports.received(header, expiry_ms, now)
+            reports.dropped(header, expiry_ms, reason, now)
+            return False
+        shortage = self.shortage(header, plan, len(row.data))
+        if shortage:
+            state.refuse(link_id, row.transfer, shortage[1], retriable=shortage[0])
+            state.report("bundle.refused", bundle=bundle_ref(header.id), link=str(link_id), reason=shortage[1])
+            return False
+        return True
 
     def _duplicate(self, link_id: LinkId, row: ReceivedRow, header: BundleHeader) -> None:
         entry = self._state.table.get(header.id) or self._echo.answer_under_way(header.id)
         if entry is not None and entry.state is BundleState.STORING:
-            entry.transfers.append((link_id, row.transfer))
+            entry.transfers += ((link_id, row.transfer),)
             return
         self._state.accept(link_id, row.transfer)
         if entry is not None and entry.copies is not None:
             self._neighbour_has(entry, link_id.neighbour)
 
-    def _record(
-        self, header: BundleHeader, row: ReceivedRow, link_id: LinkId, expiry_ms: int, now_ms: int, precedence: int
-    ) -> BundleRecord:
-        size_bytes = len(row.data)
-        return BundleRecord(
-            header.id,
-            header.destination,
-            precedence,
-            expiry_ms,
-            now_ms,
-            size_bytes,
-            header.flags,
-            not (header.id.time_ms and self._state.has_clock),
-            link_id.neighbour,
-            header.part,
-            False,
-            PayloadRef(-1, 0, size_bytes, row.data),
-            header.report_to if header.flags & _REPORT_FLAGS else None,
-            header.total_adu_bytes,
-        )
-
-    def _expiry_ms(self, header: BundleHeader, now_ms: int) -> int:
-        """RFC 9171 section 4.2.7 (lifetime) and 4.4.2 (age); the lifetime override of section 4.3.1 caps it."""
-        lifetime_ms = min(header.lifetime_ms, self._state.settings.lifetime_max_ms, LIFETIME_MAX_MS)
-        if header.id.time_ms and self._state.has_clock:
-            return min(header.id.time_ms + lifetime_ms, now_ms + lifetime_ms)
-        return now_ms + lifetime_ms - (header.age_ms or 0)
-
-    def _unacceptable(
-        self, header: BundleHeader, is_here: bool, expiry_ms: int, now_ms: int
-    ) -> tuple[str, ReportReason] | None:
-        """Why the bundle is dropped although its transfer was fine, in words and as a reason code; None: kept."""
-        if expiry_ms <= now_ms:
-            return "lifetime expired", ReportReason.LIFETIME_EXPIRED
-        if header.must_delete:
+    def _problem(self, flow: Flow, is_here: bool) -> tuple[str, ReportReason] | None:
+        """Why its bundles are dropped although the transfer was fine, in words and as a reason code; None: kept."""
+        if flow.must_delete:
             return "a block that can't be processed asks for the bundle's deletion", ReportReason.BLOCK_UNSUPPORTED
-        if header.destination.is_null:
+        if flow.destination.is_null:
             return "destination is dtn:none", ReportReason.DESTINATION_UNAVAILABLE
         if is_here:
-            if header.part is None or (_is_possible(header.part) and not header.flags & _IS_FRAGMENT):
+            if flow.part is None or _is_possible(flow.part):
                 return None
             return "its part block is impossible", ReportReason.BLOCK_UNINTELLIGIBLE
-        if header.flags & _IS_FRAGMENT and self._is_for_us(header.destination):
-            return "fragments to a group can't be reassembled", ReportReason.BLOCK_UNINTELLIGIBLE
-        if hop_limit_exceeded(header):
+        if hop_limit_exceeded(flow):
             return "hop limit exceeded", ReportReason.HOP_LIMIT_EXCEEDED
         return None
 
@@ -168,18 +214,16 @@ class Reception:
         """Whether this is a group that this node is a member of."""
         return self._state.settings.id in self._state.groups.get(destination, ())
 
-    def _shortage(
-        self, header: BundleHeader, is_here: bool, size_bytes: int, precedence: int
-    ) -> tuple[bool, str] | None:
+    def shortage(self, header: BundleHeader, plan: Plan, size_bytes: int) -> tuple[bool, str] | None:
         """(may be tried again, why) when the bundle can't be taken now; None when it can."""
         state = self._state
-        if is_here and header.flags & _IS_FRAGMENT:
+        if plan.is_joined:
             problem = self._reassembly.problem(header)
             if problem:
                 return False, problem
-        if state.known.is_full:
-            return True, f"the duplicate memory is full ({state.known.known_max} IDs; [store] known_max)"
-        if not state.table.has_room(size_bytes, precedence, self._room(header, is_here)):
+        if not state.has_place_for_ids():
+            return True, f"the duplicate memory is full ({state.settings.known_max} IDs; [store] known_max)"
+        if not state.table.has_room(size_bytes, plan.precedence, self._room(header, plan.is_here)):
             return True, (
                 f"the store is full ({state.table.size_bytes} of {state.table.quota_bytes} bytes,"
                 f" {len(state.table)} of {state.table.bundles_max} bundles)"
@@ -189,10 +233,8 @@ class Reception:
     def _room(self, header: BundleHeader, is_here: bool) -> Room:
         if not is_here or header.destination == self._echo.endpoint:
             return Room.ONWARD
-        if header.flags & _IS_FRAGMENT:
-            may_grow = self._state.delivery.may_grow(adu_of(header.id))
-        else:
-            may_grow = header.part is None or self._state.delivery.may_grow(message_id_of(header.id, header.part))
+        is_whole = header.part is None and not header.flags & _IS_FRAGMENT
+        may_grow = is_whole or self._state.delivery.may_grow(message_id_of(header.id, header.part))
         return Room.ARRIVED if may_grow else Room.OTHER_MESSAGES
 
     def _count(self, event: BundlesReceived, size_bytes: int) -> None:
@@ -203,17 +245,21 @@ class Reception:
             link.received_bytes += size_bytes
         if len(event.rows) <= REPORTS_PER_BATCH:
             for record in state.puts:
-                state.report(
-                    "bundle.received",
-                    bundle=bundle_ref(record.id),
-                    link=str(event.link),
-                    source=record.id.source.uri,
-                    destination=record.destination.uri,
-                    precedence=record.precedence,
-                    size_bytes=record.size_bytes,
-                )
+                self.report(record, event.link)
         else:
             state.report("bundles.received", link=str(event.link), count=len(event.rows), size_bytes=size_bytes)
+
+    def report(self, record: BundleRecord, link_id: LinkId) -> None:
+        """Tell the operators that it came."""
+        self._state.report(
+            "bundle.received",
+            bundle=bundle_ref(record.id),
+            link=str(link_id),
+            source=record.id.source.uri,
+            destination=record.destination.uri,
+            precedence=record.precedence,
+            size_bytes=record.size_bytes,
+        )
 
 
 def _is_possible(part: Part) -> bool:

@@ -30,7 +30,7 @@ class _Note(msgspec.Struct, array_like=True):
 class Copies:
     """Where one bundle to a group still has to go."""
 
-    __slots__ = ("is_delivered", "is_noted", "left", "links", "refused")
+    __slots__ = ("cutting", "is_delivered", "is_noted", "left", "links", "refused")
 
     def __init__(self, left: Iterable[Eid], *, is_delivered: bool) -> None:
         self.left = set(left)
@@ -40,6 +40,8 @@ class Copies:
         self.links: dict[LinkId, set[Eid]] = {}
         """Where a copy is queued, under way or refused for a while, and the members that it is for."""
         self.refused: set[LinkId] = set()
+        self.cutting: set[Eid] = set()
+        """Members for whom fragments of it are being made."""
         self.is_noted = False
 
     def taken(self, link: LinkId) -> None:
@@ -60,7 +62,7 @@ class Copies:
 
     def plan(self, record: BundleRecord, router: Router, links: LinkView, now: float) -> tuple[list[LinkId], str]:
         """Choose for the members without a copy: links on which one has to be queued now, and why others wait."""
-        busy = set().union(*self.links.values())
+        busy = self.cutting.union(*self.links.values())
         fresh: list[LinkId] = []
         reason = ""
         for member in sorted(self.left - busy, key=str):
@@ -76,6 +78,15 @@ class Copies:
             else:
                 reason = decision.reason
         return fresh, reason
+
+    def narrow_links(self, record: BundleRecord, router: Router, links: LinkView, now: float) -> dict[LinkId, set[Eid]]:
+        """Links that don't take the bundle whole, to members whom no other link leads to."""
+        narrow: dict[LinkId, set[Eid]] = {}
+        for member in sorted(self.left.difference(*self.links.values()), key=str):
+            decision = router.choose_next_hops(structs.replace(record, destination=member), links, now)
+            if isinstance(decision, Forward) and decision.links[0] not in self.links:
+                narrow.setdefault(decision.links[0], set()).add(member)
+        return narrow
 
     def note(self) -> bytes:
         """For the store."""

@@ -169,6 +169,14 @@ class SentMessages:
         notes, self._changed = self._changed, {}
         return notes
 
+    def note_again(self, name: str) -> None:
+        """The store could not take this note."""
+        message = self._messages.get(name.removeprefix(NOTE_PREFIX))
+        if message is None:
+            self._changed[name] = b""
+        else:
+            self._note(message)
+
     def _note(self, message: Message) -> None:
         self._changed[NOTE_PREFIX + message.id_text] = msgspec.msgpack.encode(message)
 

@@ -4,11 +4,12 @@
 Only the agent and its parts (reception, forwarding, applications) hold this object; it never leaves the node package.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from meshd.bundle.dtn_time import CreationClock
 from meshd.bundle.eid import Eid
-from meshd.bundle.record import BundleId, BundleRecord
+from meshd.bundle.record import BundleId, BundleRecord, parse_bundle_id_text
 from meshd.link.identity import LinkId
 from meshd.link.link_table import LinkTable
 from meshd.node.bundle_table import BundleTable, Entry
@@ -22,6 +23,7 @@ from meshd.node.commands import (
 )
 from meshd.node.delivery import Delivery
 from meshd.node.known_bundles import KnownBundles
+from meshd.node.replication import NOTE_PREFIX as COPIES_PREFIX
 from meshd.node.replication import note_key
 from meshd.node.sent_messages import MessageState, SentMessages
 from meshd.node.settings import NodeSettings
@@ -37,11 +39,12 @@ class NodeState:
         self.settings = settings
         self.links = links
         self.table = BundleTable(settings.quota_bytes, settings.bundles_max)
-        self.known = KnownBundles(settings.known_max)
+        self.known = KnownBundles()
         self.messages = SentMessages()
         self.delivery = Delivery()
         self.creation = CreationClock(None)
         self.notes: dict[str, bytes] = {}
+        self.tells: list[Report] = []
         self.groups: dict[Eid, frozenset[Eid]] = {}
         """Members of each group that is configured."""
         self.set_groups(settings)
@@ -82,20 +85,34 @@ class NodeState:
         """Tell a neighbour that we don't take this one."""
         self.commands.append(RefuseTransfer(link, transfer, retriable, False, text))
 
+    @property
+    def known_count(self) -> int:
+        """IDs that are not taken again: of bundles that are here, and of those that were."""
+        return len(self.table) + len(self.known)
+
+    def has_place_for_ids(self, count: int = 1) -> bool:
+        """Whether so many IDs more can be remembered."""
+        return self.known_count + count <= self.settings.known_max
+
+    def is_known(self, bundle: BundleId) -> bool:
+        """Whether it is here or was."""
+        return bundle in self.table or bundle in self.known
+
     def add(self, entry: Entry) -> None:
         """Take a bundle in: it is durable when BundlesStored names it."""
         self.table.add(entry)
-        self.known.add(entry.record.id, entry.record.expiry_ms)
         self.puts.append(entry.record)
 
     def delete(self, entry: Entry) -> None:
         """Let a bundle go and remember its ID until its expiry."""
+        record = entry.record
         self.table.remove(entry)
+        self.known.add(record.id, record.expiry_ms)
         for link, transfer in entry.transfers:
             self.accept(link, transfer)
-        self.deletes.append(ForgottenRow(entry.record.id, entry.record.expiry_ms))
+        self.deletes.append(ForgottenRow(record.id, record.expiry_ms))
         if entry.copies is not None and entry.copies.is_noted:
-            self.notes[note_key(entry.record.id)] = b""
+            self.notes[note_key(record.id)] = b""
 
     def note_copies(self, entry: Entry) -> None:
         """Have the store keep where a bundle to a group has been."""
@@ -106,7 +123,7 @@ class NodeState:
         """Move a message of ours forward, and say so if it has not been there or further before."""
         message = self.messages.advance(id_text, to_state, reason, self.dtn_ms(now))
         if message is not None:
-            self.report(f"message.{to_state.value}", message=id_text, reason=reason)
+            self.tell(f"message.{to_state.value}", message=id_text, reason=reason)
 
     def delivered_at(self, id_text: str, node: Eid, now: float) -> None:
         """A node has delivered a message of ours: to a group, it counts when all members have."""
@@ -116,6 +133,22 @@ class NodeState:
     def report(self, kind: str, **fields: str | int | float | bool | None) -> None:
         """Tell the operators."""
         self.commands.append(Report(kind, fields))
+
+    def tell(self, kind: str, **fields: str | int | float | bool | None) -> None:
+        """Tell the operators as soon as what is being written is durable."""
+        self.tells.append(Report(kind, fields))
+
+    def note_again(self, names: Iterable[str], tells: Sequence[Report]) -> None:
+        """A group could not be stored: have the store keep these notes as they are now, and tell then."""
+        self.tells.extend(tells)
+        for name in names:
+            if name == CREATION_NOTE:
+                self.creation.reserve_again()
+            elif name.startswith(COPIES_PREFIX):
+                entry = self.table.get(parse_bundle_id_text(name.removeprefix(COPIES_PREFIX)))
+                self.notes[name] = entry.copies.note() if entry is not None and entry.copies is not None else b""
+            else:
+                self.messages.note_again(name)
 
     def take_commands(self) -> list[Command]:
         """Everything that was decided, the store's group first, so that nothing is told before it is asked for."""
@@ -127,9 +160,9 @@ class NodeState:
         if reservation is not None:
             notes[CREATION_NOTE] = reservation
         commands: list[Command] = []
-        if self.puts or self.deletes or self.releases or notes:
-            commands.append(WriteStore(self.puts, self.deletes, self.releases, notes))
-            self.puts, self.deletes, self.releases = [], [], []
+        if self.puts or self.deletes or self.releases or notes or self.tells:
+            commands.append(WriteStore(self.puts, self.deletes, self.releases, notes, self.tells))
+            self.puts, self.deletes, self.releases, self.tells = [], [], [], []
         if self.accepts:
             commands.extend(AcceptTransfers(link, transfers) for link, transfers in self.accepts.items())
             self.accepts = {}

@@ -156,7 +156,7 @@ class StatusReports:
             return self._deliveries.take(now)
         state = self._state
         has_room = state.table.has_room(record.size_bytes, record.precedence, Room.ONWARD)
-        return has_room and not state.known.is_full and self._others.take(now)
+        return has_room and state.has_place_for_ids() and self._others.take(now)
 
     # Reading reports
 

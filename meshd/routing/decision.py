@@ -5,8 +5,8 @@ The agent asks; what stands behind `Router` (static routes now, a contact graph 
 a view of the links, and changes nothing.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from meshd.bundle.eid import Eid
@@ -19,6 +19,8 @@ class Forward:
     """Queue the bundle on the first of these links; the others are equal or worse choices, in order."""
 
     links: tuple[LinkId, ...]
+    volumes_bytes: Mapping[LinkId, int] = field(default_factory=dict)
+    """What links that will end can still carry; one that is not named has no such limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,8 @@ class Contraindicated:
 
     reason: str
     wake_at: float | None
-    """Monotonic time at which to ask again in any case; None: only on a change."""
+    """Monotonic time at which to ask again in any case; None: only on a change, and it holds until then for all bundles
+    of the same destination and previous node."""
     leads_back: bool = False
     """Every way there is, up or not, leads to the neighbour that brought the bundle."""
 
@@ -35,11 +38,18 @@ class Contraindicated:
 class LinkView(Protocol):
     """What routing may know of the links at this moment."""
 
+    @property
+    def version(self) -> int | None:
+        """Another number after every change of what the view says; None: it is made for one question only."""
+
     def usable_links(self, neighbour: Eid) -> Sequence[LinkId]:
         """Links to this neighbour that are up and may transmit, best bearer first."""
 
     def is_neighbour(self, node: Eid) -> bool:
         """True when some bearer has this node as a neighbour, up or not."""
+
+    def volume_bytes(self, link: LinkId) -> int | None:
+        """What the link can still carry before it ends; None: no end is known."""
 
 
 class Router(Protocol):

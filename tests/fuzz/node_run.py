@@ -13,7 +13,8 @@ from meshd.bundle.scan import scan_untrusted
 from meshd.link.identity import LinkId
 from meshd.node import commands as cmd
 from meshd.node import events as ev
-from meshd.store.record_format import GroupHead, decode_body, encode_body, mark_fields, put_fields
+from meshd.store.group_body import Marks, decode_body, encode_body
+from meshd.store.record_format import CRC_BYTES, GroupHead
 from tests.unit.node.playbook import INBOX, LAN, NODE, SAT, Playbook
 
 LINK_CREDIT_BYTES: Final = 1_000_000
@@ -68,7 +69,7 @@ class NodeRun:
                 for row in rows:
                     self._send(row)
                 self._pending.append(ev.TransfersAcknowledged(link, [row.id for row in rows]))
-            case cmd.FragmentBundle(bundle, _, size_max_bytes):
+            case cmd.FragmentBundle(bundle, _, size_max_bytes, _):
                 self._pending.append(self._cut(bundle, size_max_bytes))
             case cmd.ReassembleBundle(bundle, fragments, _):
                 self._pending.append(self._join(bundle, [self._data[each] for each in fragments]))
@@ -79,11 +80,14 @@ class NodeRun:
 
     def _store(self, group: cmd.WriteStore) -> None:
         """What is written can be read: no number is too large for the store."""
-        puts = [put_fields(record) for record in group.puts]
-        deletes = [mark_fields(row.id, 1, row.remember_until_ms) for row in group.deletes]
-        body = encode_body(puts, deletes, [mark_fields(each, 1) for each in group.releases], group.notes)
-        head = GroupHead(0, len(body), 0, 0, 0)
-        assert decode_body(body, head._replace(body_crc=crc32c(body))) is not None, "the store could not read it again"
+        times_ms = [row.remember_until_ms for row in group.deletes]
+        deletes = Marks([row.id for row in group.deletes], [1] * len(times_ms), times_ms)
+        releases = Marks(group.releases, [1] * len(group.releases), [0] * len(group.releases))
+        body = encode_body(group.puts, deletes, releases, group.notes)
+        bundle_bytes = sum(record.size_bytes + CRC_BYTES for record in group.puts)
+        decoded = decode_body(body, GroupHead(0, len(body), bundle_bytes, 0, crc32c(body)), 1)
+        assert decoded is not None, "the store could not read it again"
+        assert [record.id for record in decoded.puts] == [record.id for record in group.puts]
         stored = []
         for record in group.puts:
             assert record.payload.inline is not None

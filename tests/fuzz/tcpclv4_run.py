@@ -4,6 +4,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from meshd.cl.tcpclv4.arriving import PIECE_MIN_BYTES
 from meshd.cl.tcpclv4.events import (
     EndReason,
     SessionEnded,
@@ -27,7 +28,7 @@ class Outcome:
 
     received: list[tuple[int, bytes]] = field(default_factory=list)
     acknowledged: list[int] = field(default_factory=list)
-    refused: list[tuple[int, int]] = field(default_factory=list)
+    refused: list[tuple[int, int | None]] = field(default_factory=list)
     others: list[object] = field(default_factory=list)
     endings: list[tuple[EndReason, bool]] = field(default_factory=list)
     written: bytes = b""
@@ -81,8 +82,9 @@ def _note(session: Session, outcome: Outcome) -> None:
 def _assert_bounded(session: Session) -> None:
     arriving = session._incoming._arriving
     if arriving is not None:
-        with arriving.buffer.getbuffer() as room:
-            assert len(room) <= MRU_BYTES, "a transfer holds more than its MRU"
+        held_bytes = sum(map(len, arriving._pieces)) + len(arriving._gathered)
+        assert held_bytes <= MRU_BYTES, "a transfer holds more than its MRU"
+        assert len(arriving._pieces) <= 2 + 2 * (held_bytes // PIECE_MIN_BYTES), "it is held in too many pieces"
 
 
 def assert_in_proportion(outcome: Outcome, stream: bytes, own_bytes: int = 0) -> None:

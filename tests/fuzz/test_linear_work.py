@@ -16,6 +16,8 @@ from meshd.base.errors import MeshdError
 from meshd.bundle import cbor, scan
 from meshd.bundle.admin_record import decode_admin_record_untrusted
 from meshd.bundle.dump import dump_untrusted
+from meshd.cl.fountain.frame_codec import pack_frames, parse_frames_untrusted
+from meshd.cl.fountain.frames import Ack, AckRow, Ping
 from meshd.cl.mtcp.receiver import ReceivingSession
 from meshd.cl.tcpclv4.messages import KEEPALIVE
 from meshd.control.aap2_messages import ConnectionConfig, Keepalive, encode_message
@@ -25,6 +27,7 @@ from tests.fuzz.targets import aap2_session, control_session
 from tests.unit.bundle.bundle_samples import bundle_of, extension
 from tests.unit.cl.tcpclv4_pair import make_established
 
+ACKED = AckRow(bytes(8), bytes(8))
 SLACK = 1.1
 """Over exactly twice the lines for twice the input."""
 
@@ -53,8 +56,7 @@ def lines_run(call: Callable[[bytes], object], data: bytes) -> int:
 
 
 def scan_cold(data: bytes) -> None:
-    scan._heads.clear()
-    scan._runs.clear()
+    scan._flows.clear()
     scan.scan_untrusted(data)
 
 
@@ -104,6 +106,8 @@ FAMILIES: dict[str, tuple[Callable[[bytes], object], Callable[[int], bytes], int
     "tcpclv4, small segments": (feed_tcpclv4, lambda n: segment(2, 1, b"") + segment(0, 1, b"x") * n, 500),
     "mtcp, nothing": (feed_mtcp, lambda n: b"\x40" * n, 2000),
     "mtcp, small bundles": (feed_mtcp, lambda n: b"\x41x" * n, 1000),
+    "fountain, small frames": (parse_frames_untrusted, lambda n: pack_frames([Ping(1)] * n), 60),
+    "fountain, acknowledgements": (parse_frames_untrusted, lambda n: pack_frames([Ack(1, (ACKED,) * n)]), 100),
     "control, requests": (
         control_session.check,
         lambda n: b"\0" + encode_frame(Request(0, "hello", {"version": 1, "client": "x"})) * n,

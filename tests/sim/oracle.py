@@ -45,14 +45,15 @@ class Oracle:
         self._wishes: dict[int, Wish] = {}
         self._received: dict[str, bytes] = {}
         self._deleted: dict[Eid, set[BundleId]] = {}
-        self._states: dict[tuple[str, int], int] = {}
-        self._reported: set[str] = set()
-        self._lives: dict[Eid, int] = {}
+        self._states: dict[str, int] = {}
         self.sizes: tuple[int, ...] = (0, 1, 50, 700, 1200, 1600, 1996, 1999, 2000, 2001, 9000, 30_000)
+        self.lifetime_ms = 10**8
         self.trace = hashlib.sha256()
         self.crashes = 0
         self.offers = 0
         self.offers_to_groups = 0
+        self.streamed = 0
+        """Transfers that arrived in pieces, whole in the end."""
         self.fragmented = 0
 
     # Applications
@@ -74,7 +75,9 @@ class Oracle:
         wish.sent_bytes += len(data)
         is_last = wish.sent_bytes == len(wish.content)
         node.dispatch(
-            MessageSubmitted(number, wish.source, wish.destination, wish.precedence, 10**8, True, data, is_last)
+            MessageSubmitted(
+                number, wish.source, wish.destination, wish.precedence, self.lifetime_ms, True, data, is_last
+            )
         )
 
     def accepted(self, node: Eid, number: int, message: BundleId) -> None:
@@ -105,7 +108,6 @@ class Oracle:
     def crashed(self, node: Eid) -> None:
         """Count it."""
         self.crashes += 1
-        self._lives[node] = self._lives.get(node, 0) + 1
         self._note("crashed", node.uri)
 
     def offered(self, node: Eid, message: DeliverMessage, content: bytes) -> None:
@@ -138,13 +140,17 @@ class Oracle:
             return
         assert kind in _ORDER, f"{text}: {kind} {dict(fields)}"
         self._note(kind, text)
-        rank, life = _ORDER[kind], self._lives.get(node, 0)
-        # A power failure may take back what was said while its note was still being synced: then it is said again.
-        before = self._states.get((text, life), -1)
-        assert rank > before, f"{text} went back to {kind}"
-        self._states[(text, life)] = rank
-        if kind == "message.delivered":
-            self._reported.add(text)
+        rank = _ORDER[kind]
+        assert rank > self._states.get(text, -1), f"{text} went back to {kind}"
+        self._states[text] = rank
+
+    def asked(self, node: Eid, states: Mapping[str, str]) -> None:
+        """After a start its applications ask what became of their messages: nothing that was told is taken back."""
+        for text, rank in self._states.items():
+            if text.startswith(node.uri):
+                assert text in states, f"{text} was forgotten"
+                assert _ORDER[f"message.{states[text]}"] >= rank, f"{text} is only {states[text]} after a start"
+        self._states.update((text, _ORDER[f"message.{state}"]) for text, state in states.items())
 
     # The end
 
@@ -176,7 +182,7 @@ class Oracle:
         return [text for text in texts if not self._is_reported(text)]
 
     def _is_reported(self, text: str) -> bool:
-        return text in self._reported
+        return self._states.get(text) == _ORDER["message.delivered"]
 
     def _note(self, *words: str) -> None:
         self.trace.update((" ".join(words) + "\n").encode())

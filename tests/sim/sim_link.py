@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
-from meshd.base.limits import BUNDLE_SIZE_MAX_BYTES
+from meshd.base.limits import INLINE_SIZE_MAX_BYTES
 from meshd.bundle.eid import Eid
 from meshd.cl.tcpclv4.session import Session
 from meshd.cl.tcpclv4.settings import Role, SessionSettings
@@ -111,7 +111,8 @@ class Wire:
         self.rng = rng
         self.delay_s = delay_s
         self.is_cut = False
-        self.transfer_mru_bytes = BUNDLE_SIZE_MAX_BYTES
+        self.transfer_mru_bytes = INLINE_SIZE_MAX_BYTES
+        self.inline_max_bytes = INLINE_SIZE_MAX_BYTES
         self.nodes: list[Eid] = []
         self.ends: list[Callable[[], End | None]] = []
         self._connections: list[Connection] = []
@@ -140,6 +141,8 @@ class Wire:
                 KEEPALIVE_S,
                 segment_bytes=self.rng.choice((200, 5000, 10**6)),
                 transfer_mru_bytes=self.transfer_mru_bytes,
+                inline_max_bytes=self.inline_max_bytes,
+                piece_bytes=self.inline_max_bytes,
             )
             self._connections.append(Connection(self, Session(settings, roles[index], self.time.now), owner))
         first, second = self._connections

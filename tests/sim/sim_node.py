@@ -7,21 +7,24 @@ from pathlib import PurePath
 from typing import Final
 
 from meshd.base.errors import StoreError
+from meshd.base.limits import INLINE_SIZE_MAX_BYTES
 from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId, PayloadRef
 from meshd.bundle.scan import scan_untrusted
 from meshd.cl.tcpclv4 import events as cl
 from meshd.cl.tcpclv4.messages import RefuseReason
+from meshd.cl.tcpclv4.session import Session
 from meshd.daemon.engine import Engine, OutgoingRow
 from meshd.link.identity import LinkId
 from meshd.link.settings import BearerKind, BearerSettings, NeighbourSettings
 from meshd.node import events as ev
 from meshd.node.agent import Agent
-from meshd.node.commands import DeliverMessage, WriteStore
+from meshd.node.commands import DeliverMessage, StreamCommand, WriteStore
 from meshd.node.settings import GroupSettings, NodeSettings
 from meshd.routing.settings import RouteSettings
 from meshd.routing.static_router import StaticRouter
 from meshd.store.segment_log import SegmentLog
+from meshd.store.stream_writer import StreamWriter
 from tests.sim.fake_disk import FakeDisk, PowerCut
 from tests.sim.oracle import GROUP, Oracle
 from tests.sim.sim_link import Connection, Wire
@@ -42,7 +45,13 @@ class SimBearer:
         self._link = LinkId(wire.name, neighbour)
         self._connection: Connection | None = None
         self._sent: dict[int, BundleId] = {}
+        self._arriving: set[int] = set()
         self._is_up = False
+
+    @property
+    def session(self) -> Session | None:
+        """Of the last connection."""
+        return self._connection.session if self._connection else None
 
     def attach(self, connection: Connection) -> None:
         """A new connection is there; the wire made sure that the old one is gone."""
@@ -68,11 +77,23 @@ class SimBearer:
             case cl.TransfersReceived(rows):
                 received = [ev.ReceivedRow((connection, row.transfer_id), row.data) for row in rows]
                 node.engine.dispatch(ev.BundlesReceived(link, received))
+            case cl.TransferBegun(transfer_id, size_bytes):
+                self._arriving.add(transfer_id)
+                node.engine.dispatch(ev.TransferBegun(link, (connection, transfer_id), size_bytes))
+            case cl.TransferPiece(transfer_id, data):
+                node.engine.dispatch(ev.TransferPiece(link, (connection, transfer_id), data))
+            case cl.TransferEnded(transfer_id, is_whole):
+                self._arriving.discard(transfer_id)
+                node.oracle.streamed += is_whole
+                node.engine.dispatch(ev.TransferEnded(link, (connection, transfer_id), is_whole))
+            case cl.TransferUnreadable(transfer_id, text):
+                node.engine.dispatch(ev.DataUnreadable([self._sent[transfer_id]], text))
             case cl.TransfersAcknowledged(transfer_ids):
                 node.engine.dispatch(ev.TransfersAcknowledged(link, [self._sent.pop(each) for each in transfer_ids]))
             case cl.TransferRefused(transfer_id, reason):
+                text = reason.name if reason is not None else "larger than its transfer MRU"
                 refusal = ev.RefusalReason(
-                    reason is RefuseReason.COMPLETED, reason is RefuseReason.NO_RESOURCES, False, reason.name
+                    reason is RefuseReason.COMPLETED, reason is RefuseReason.NO_RESOURCES, False, text
                 )
                 node.engine.dispatch(ev.TransfersFailed(link, [self._sent.pop(transfer_id)], refusal))
             case cl.SessionEnded(_, text):
@@ -83,6 +104,9 @@ class SimBearer:
                 self._ended(text)
 
     def _ended(self, text: str) -> None:
+        for transfer_id in sorted(self._arriving):
+            self._node.engine.dispatch(ev.TransferEnded(self._link, (self._connection, transfer_id), is_whole=False))
+        self._arriving.clear()
         lost, self._sent = list(self._sent.values()), {}
         if lost:
             reason = ev.RefusalReason(False, True, True, text)
@@ -101,6 +125,14 @@ class SimBearer:
             if connection is self._connection and connection.is_open:
                 connection.session.acknowledge([transfer_id])
         self._flush_soon()
+
+    def release_transfer(self, link: LinkId, transfer: object, size_bytes: int) -> None:
+        """BearerPort."""
+        assert isinstance(transfer, tuple)
+        connection, transfer_id = transfer
+        assert isinstance(connection, Connection)
+        if connection is self._connection and connection.is_open:
+            connection.session.release(transfer_id, size_bytes)
 
     def refuse_transfer(self, link: LinkId, transfer: object, retriable: bool, completed: bool, text: str) -> None:
         """BearerPort."""
@@ -145,7 +177,9 @@ class SimNode:
         oracle: Oracle,
         disk: FakeDisk,
         quota_bytes: int,
+        inline_max_bytes: int = INLINE_SIZE_MAX_BYTES,
     ) -> None:
+        self._inline_max_bytes = inline_max_bytes
         self.id = node
         self.time = time
         self.rng = rng
@@ -197,6 +231,8 @@ class SimNode:
         self.bearers = {wire.name: SimBearer(self, wire, neighbour) for wire, neighbour in self._wires}
         self.log = SegmentLog(self.disk, segment_bytes=SEGMENT_BYTES)
         self._queue: list[WriteStore] = []
+        self._streams = StreamWriter(self.log)
+        self._stream_queue: list[StreamCommand] = []
         self._is_committing = False
         self._timer: float | None = None
         self.engine = Engine(
@@ -208,12 +244,15 @@ class SimNode:
             report=self._report,
             set_timer=self._set_timer,
             clock=lambda: self.time.now,
+            inline_max_bytes=self._inline_max_bytes,
         )
         with self.power():
             recovered = self.log.recover(agent.dtn_ms(self.time.now))
             self.oracle.recovered(self.id, recovered.damage)
             self.engine.dispatch(ev.ClockStepped(UTC_OFFSET_MS, 1000))
             self.engine.dispatch(ev.StoreRecovered(recovered.records, recovered.known, recovered.notes))
+            states = {message.id_text: message.state.value for message in agent.messages.all()}
+            self.oracle.asked(self.id, states)
             self.engine.dispatch(ev.ReceiverAttached(1, Eid(f"{self.id.uri}inbox")))
             self.engine.dispatch(ev.ReceiverAttached(2, GROUP))
 
@@ -246,24 +285,38 @@ class SimNode:
         self._queue.append(group)
         self._commit_later()
 
+    def stream(self, command: StreamCommand) -> None:
+        """What comes of a large bundle, in its turn."""
+        self._stream_queue.append(command)
+        self._commit_later()
+
     def read(self, ref: PayloadRef) -> bytes:
         """From the log."""
         return self.log.read(ref)
 
+    def read_piece(self, ref: PayloadRef, offset: int, size_bytes: int) -> bytes:
+        """From the log."""
+        return self.log.read_piece(ref, offset, size_bytes)
+
     def _commit_later(self) -> None:
-        if self._is_committing or not self._queue:
+        if self._is_committing or not (self._queue or self._stream_queue):
             return
         self._is_committing = True
         self.time.call_later(self.rng.uniform(0.0002, 0.05), self._in_this_life(self._commit))
 
     def _commit(self) -> None:
         groups, self._queue = self._queue, []
+        commands, self._stream_queue = self._stream_queue, []
         with self.power():
+            streamed, finished = self._streams.run(commands)
+            groups = [*finished, *groups]
             results = list(zip(groups, self.log.commit(groups), strict=True))
             for group, result in results:
                 if not isinstance(result, StoreError):
                     self.oracle.committed(self.id, group)
             self._is_committing = False
+            self._streams.drop_failed(results)
+            self.engine.streamed(streamed)
             self.engine.stored(results)
             if self.log.may_reclaim:
                 self.log.reclaim(self.engine.agent.dtn_ms(self.time.now))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from meshd.base.limits import INLINE_SIZE_MAX_BYTES
 from meshd.bundle.eid import Eid
 from tests.sim.fake_disk import FakeDisk
 from tests.sim.oracle import GROUP, Oracle
@@ -17,11 +18,9 @@ from tests.sim.sim_node import PART_SIZE_BYTES, SimNode
 from tests.sim.virtual_time import VirtualTime
 
 NARROW_BYTES: Final = 1100
-"""Transfer limit of the satellite link in half of the worlds.
-
-Every message there is one bundle to one node: parts and bundles to groups are not fragmented, and one that came from
-the node behind the only wider link could not go on.
-"""
+"""Transfer limit of the satellite link in half of the worlds."""
+LITTLE_MEMORY_BYTES: Final = 400
+"""In a third of the worlds a larger bundle is never whole in memory: it goes to the store in pieces of this size."""
 TROUBLE_S: Final = 60.0
 PEACE_S: Final = 2000.0
 NODES: Final = (Eid("dtn://dpop1/"), Eid("dtn://dpop2/"), Eid("dtn://home/"))
@@ -39,8 +38,10 @@ class World:
         self.oracle = Oracle(self._rng, PART_SIZE_BYTES)
         self.oracle.nodes = list(NODES)
         quota_bytes = self._rng.choice((100_000, 10**7))
+        inline_max_bytes = self._rng.choice((LITTLE_MEMORY_BYTES, INLINE_SIZE_MAX_BYTES, INLINE_SIZE_MAX_BYTES))
         self.nodes = [
-            SimNode(node, self.time, self._rng, self.oracle, make_disk(self._rng), quota_bytes) for node in NODES
+            SimNode(node, self.time, self._rng, self.oracle, make_disk(self._rng), quota_bytes, inline_max_bytes)
+            for node in NODES
         ]
         dpop1, dpop2, home = self.nodes
         self.wires = [
@@ -48,11 +49,10 @@ class World:
             self._wire("los0", dpop1, dpop2, 0.015),
             self._wire("lan0", dpop2, home, 0.005),
         ]
-        self._group_share = GROUP_SHARE
+        for wire in self.wires:
+            wire.inline_max_bytes = inline_max_bytes
         if self._rng.random() < 0.5:
-            self._group_share = 0.0
             self.wires[0].transfer_mru_bytes = NARROW_BYTES
-            self.oracle.sizes = tuple(size for size in self.oracle.sizes if size + 4 <= PART_SIZE_BYTES)
         for node, destination, via in (
             (dpop1, home, dpop2),
             (home, dpop1, dpop2),
@@ -93,7 +93,7 @@ class World:
 
     def _send(self, node: SimNode, other: SimNode) -> None:
         if node.is_alive:
-            to_all = self._rng.random() < self._group_share
+            to_all = self._rng.random() < GROUP_SHARE
             self.oracle.wish(node, GROUP if to_all else Eid(f"{other.id.uri}inbox"))
 
     def _plan_trouble(self) -> None:

@@ -49,8 +49,7 @@ def check(data: bytes) -> None:
 
 def _check_once(data: bytes) -> str:
     """Check these very bytes; the reason of the refusal, empty for a sound bundle."""
-    _forgetful._heads.clear()
-    _forgetful._runs.clear()
+    _forgetful._flows.clear()
     first = second = ""
     header = plain = None
     try:

@@ -28,8 +28,7 @@ def check(data: bytes) -> None:
 
 
 def _check_once(data: CountedBytes) -> None:
-    scan._heads.clear()
-    scan._runs.clear()
+    scan._flows.clear()
     dump = dump_untrusted(data)
     assert_linear(data, STEPS_PER_BYTE, STEPS_CONSTANT)
     assert len(render_text(dump)) <= TEXT_MAX_BYTES

@@ -145,8 +145,8 @@ def test_a_large_payload_is_not_copied() -> None:
 @pytest.mark.parametrize(("limit", "count", "exceeded"), [(1, 0, False), (1, 1, True), (32, 31, False), (32, 40, True)])
 def test_hop_limit(limit: int, count: int, exceeded: bool) -> None:
     header: BundleHeader = scan_untrusted(bundle_of(extension(BlockType.HOP_COUNT, encode_hop_count(limit, count))))
-    assert hop_limit_exceeded(header) is exceeded
-    assert not hop_limit_exceeded(scan_untrusted(bundle_of()))
+    assert hop_limit_exceeded(header.flow) is exceeded
+    assert not hop_limit_exceeded(scan_untrusted(bundle_of()).flow)
 
 
 @given(st.permutations(EXTENSIONS), st.integers(0, 1 << 40), st.booleans())

@@ -2,13 +2,14 @@
 """The parser of received bundles: what it says of sound ones; unsound ones give one error with the right reason."""
 
 import hashlib
+from collections.abc import Callable
 
 import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshd.base.limits import BUNDLE_SIZE_MAX_BYTES
+from meshd.base.limits import INLINE_SIZE_MAX_BYTES
 from meshd.bundle import cbor, crc, scan
 from meshd.bundle.blocks import BLOCKS_MAX, BlockFlag, BlockType, Bundle, BundleFlag, CanonicalBlock, CrcType
 from meshd.bundle.codec import encode
@@ -77,18 +78,16 @@ def test_a_remembered_look_equals_the_first() -> None:
     bundles = [own_bundle(precedence=precedence, sequence=precedence) for precedence in range(6)] + [FULL]
     first = [scan_untrusted(data) for data in bundles]
     assert [scan_untrusted(data) for data in bundles] == first
-    scan._heads.clear()
-    scan._runs.clear()
+    scan._flows.clear()
     assert [scan_untrusted(data) for data in bundles] == first
 
 
-def test_the_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "REMEMBERED_MAX", 3)
+def test_the_tables_are_bounded(set_limit: Callable[[str, int], None]) -> None:
+    set_limit("meshd.bundle.scan.REMEMBERED_MAX", 3)
     for number in range(10):
         flags = BundleFlag.MUST_NOT_FRAGMENT | number << 30
         scan_untrusted(own_bundle(flags=flags, hop_limit=number + 1))
-        assert len(scan._heads) <= 3 or number == 0
-        assert len(scan._runs) <= 3 or number == 0
+        assert len(scan._flows) <= 3 or number == 0
 
 
 @pytest.mark.parametrize("size", [0, 1, 23, 24, 255, 256, 65_535, 65_536, 700_000])
@@ -254,7 +253,7 @@ def test_the_number_of_blocks_is_bounded() -> None:
 
 
 def test_oversize_is_refused_unread() -> None:
-    assert reason_of(bytes(BUNDLE_SIZE_MAX_BYTES + 1)) == "oversize"
+    assert reason_of(bytes(INLINE_SIZE_MAX_BYTES + 1)) == "oversize"
 
 
 @pytest.mark.parametrize(
@@ -360,7 +359,7 @@ AGE = extension(BlockType.BUNDLE_AGE, b"\x05", 8)
 )
 def test_an_age_block_is_found_wherever_it_stands(blocks: list[CanonicalBlock], age_ms: int | None) -> None:
     data = bundle_of(EXTENSIONS[2], *blocks)
-    scan._runs.clear()
+    scan._flows.clear()
     scan_untrusted(bundle_of(EXTENSIONS[2]))
     for _ in range(3):
         assert scan_untrusted(data).age_ms == age_ms
@@ -453,7 +452,6 @@ def test_what_is_remembered_never_changes_an_answer(
     remembered = [answer(data) for data in [*bundles, *bundles]][len(bundles) :]
     fresh = []
     for data in bundles:
-        scan._heads.clear()
-        scan._runs.clear()
+        scan._flows.clear()
         fresh.append(answer(data))
     assert remembered == fresh

@@ -6,8 +6,11 @@ import pytest
 from meshd.base.errors import StoreError
 from meshd.bundle.codec import build
 from meshd.bundle.eid import parse_eid
-from meshd.bundle.record import BundleId
+from meshd.bundle.record import BundleId, PayloadRef
 from meshd.bundle.scan import scan_untrusted
+from meshd.bundle.stored_chunk import StoredChunk
+from meshd.link.identity import LinkId
+from meshd.node import commands as cmd
 from meshd.node import events as ev
 from tests.unit.daemon.node_bench import NodeBench
 from tests.unit.node.playbook import HOME, INBOX, LAN, SAT, UTC_OFFSET_MS
@@ -165,4 +168,93 @@ def test_unknown_ids_do_no_harm() -> None:
     strange = BundleId(SOURCE, 1, 1)
     bench.dispatch(ev.TransfersAcknowledged(SAT, [strange]))
     bench.dispatch(ev.DataUnreadable([strange], "gone"))
+    assert bench.agent.entries() == []
+
+
+def test_what_waits_for_the_store_is_told_when_it_is_durable() -> None:
+    bench = NodeBench()
+    up(bench)
+    bench.dispatch(ev.MessageSubmitted(1, INBOX, parse_eid("dtn://home/inbox"), 1, 1000, True, b"hello", is_last=True))
+    bench.commit()
+    ((sent, _),) = bench.bearers["sat0"].sent
+    bench.dispatch(ev.TransfersAcknowledged(LinkId("sat0", parse_eid("dtn://home/")), [sent]))
+    assert "message.forwarded" not in [kind for kind, _ in bench.reports]
+    bench.commit()
+    assert [kind for kind, _ in bench.reports].count("message.forwarded") == 1
+
+
+def in_pieces(bench: NodeBench, data: bytes) -> None:
+    """One transfer on the terrestrial link that comes piece by piece."""
+    bench.dispatch(ev.TransferBegun(LAN, "t", len(data)))
+    bench.dispatch(ev.TransferPiece(LAN, "t", data[:200]))
+    bench.dispatch(ev.TransferPiece(LAN, "t", data[200:]))
+    bench.dispatch(ev.TransferEnded(LAN, "t", is_whole=True))
+
+
+def test_pieces_go_to_the_store_and_give_their_room_back_when_written() -> None:
+    bench = NodeBench()
+    data = bundle(1, bytes(1000))
+    in_pieces(bench, data)
+    begin, *writes, finish = bench.store.streamed
+    assert isinstance(begin, cmd.BeginStream)
+    assert isinstance(finish, cmd.FinishStream)
+    assert b"".join(each.data for each in writes if isinstance(each, cmd.WritePiece)) == data
+    lan = bench.bearers["lan0"]
+    assert lan.released == []
+    bench.engine.streamed([(command, None) for command in bench.store.streamed])
+    assert lan.released == [("t", 200), ("t", len(data) - 200)]
+    assert lan.accepted == []
+    row = ev.StoredRow(finish.record.id, PayloadRef(9, 4, len(data)))
+    bench.engine.stored([(cmd.WriteStore([finish.record]), [row])])
+    assert lan.accepted == ["t"]
+
+
+def test_a_piece_that_can_t_be_written_refuses_the_transfer() -> None:
+    bench = NodeBench()
+    in_pieces(bench, bundle(1, bytes(1000)))
+    begin, write, _, finish = bench.store.streamed
+    assert isinstance(finish, cmd.FinishStream)
+    bench.engine.streamed([(begin, None), (write, StoreError("disk full"))])
+    assert bench.bearers["lan0"].refused == []  # all of it was there already: the answer to its end counts
+    bench.engine.streamed([(finish, StoreError("disk full"))])
+    ((transfer, retriable, completed, text),) = bench.bearers["lan0"].refused
+    assert (transfer, retriable, completed) == ("t", True, False)
+    assert "disk full" in text
+
+
+def test_a_stream_that_can_t_begin_refuses_the_transfer() -> None:
+    bench = NodeBench()
+    bench.dispatch(ev.TransferBegun(LAN, "t", 1200))
+    bench.dispatch(ev.TransferPiece(LAN, "t", bundle(1, bytes(1000))[:200]))
+    bench.engine.streamed([(bench.store.streamed[0], StoreError("disk full"))])
+    assert [refusal[0] for refusal in bench.bearers["lan0"].refused] == ["t"]
+
+
+def test_a_large_bundle_leaves_the_store_in_pieces() -> None:
+    bench = NodeBench()
+    bench.engine._inline_max_bytes = 1000
+    receive(bench, bundle(1, bytes(range(256)) * 200))
+    bench.commit()
+    up(bench)
+    ((sent, chunks),) = bench.bearers["sat0"].rows
+    front, bulk = chunks
+    assert isinstance(front, bytes)
+    assert isinstance(bulk, StoredChunk)
+    first, rest = bulk.split(1000)
+    second, rest = rest.split(1_000_000)
+    assert len(rest) == 0
+    header = scan_untrusted(front + first + second)
+    assert (header.id, header.hop_count) == (sent, 1)
+    bench.store.data.clear()
+    with pytest.raises(StoreError):
+        bulk.split(1)
+
+
+def test_a_large_bundle_whose_front_is_unreadable_is_dropped() -> None:
+    bench = NodeBench()
+    bench.engine._inline_max_bytes = 1000
+    receive(bench, bundle(1, bytes(5000)))
+    bench.commit()
+    bench.store.data.clear()
+    up(bench)
     assert bench.agent.entries() == []

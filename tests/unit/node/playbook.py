@@ -6,7 +6,7 @@
 
 Bundles go by names: a foreign one by the name that `bundle` gave it, one of the node's own by `own` and its sequence
 number. A transfer has the name of the bundle it carried. Reports and the timer are not part of the script; they stand
-in `reports` and `wake_at` after each event.
+in `reports`, `tells` and `wake_at` after each event.
 """
 
 import difflib
@@ -19,6 +19,7 @@ from meshd.bundle.admin_record import Assertion, StatusReport, encode_status_rep
 from meshd.bundle.blocks import BundleFlag
 from meshd.bundle.codec import build
 from meshd.bundle.eid import Eid, parse_eid
+from meshd.bundle.fragment import fragment
 from meshd.bundle.record import BundleId, BundleRecord, PayloadRef, bundle_id_text
 from meshd.bundle.scan import scan_untrusted
 from meshd.link.identity import LinkId
@@ -94,6 +95,7 @@ class Playbook:
         )
         self.commands: list[cmd.Command] = []
         self.reports: list[cmd.Report] = []
+        self.tells: list[cmd.Report] = []
         self.wake_at: float | None = None
         self.data: dict[str, bytes] = {}
         self.records: dict[BundleId, BundleRecord] = {}
@@ -111,6 +113,7 @@ class Playbook:
             self.wake_at = None
         self.commands = self.agent.handle(event, self.now)
         self.reports = [command for command in self.commands if isinstance(command, cmd.Report)]
+        self.tells = [tell for each in self.commands if isinstance(each, cmd.WriteStore) for tell in each.tells]
         return [line for line in map(self._line, self.commands) if line is not None]
 
     def expect(self, event: ev.Event, *lines: str) -> None:
@@ -122,8 +125,8 @@ class Playbook:
 
     @property
     def kinds(self) -> list[str]:
-        """Kinds of the last event's reports."""
-        return [report.kind for report in self.reports]
+        """Kinds of the last event's reports, those that wait for the store at the end."""
+        return [report.kind for report in (*self.reports, *self.tells)]
 
     def later(self, seconds: float) -> None:
         """Time goes by."""
@@ -238,6 +241,18 @@ class Playbook:
         """The application has the message."""
         return ev.DeliveryConfirmed(receiver, self.id(name))
 
+    def arriving(self, name: str, link: LinkId = LAN) -> tuple[ev.TransferBegun, ev.TransferPiece, ev.TransferPiece]:
+        """A bundle that comes in two pieces: its beginning, and both; a name without a bundle gets one."""
+        if name not in self.data:
+            self.bundle(name)
+        data = self.data[name]
+        first = scan_untrusted(data).payload_offset
+        return (
+            ev.TransferBegun(link, name, len(data)),
+            ev.TransferPiece(link, name, data[:first]),
+            ev.TransferPiece(link, name, data[first:]),
+        )
+
     # Shortcuts that end in the usual way
 
     def up(self, *links: LinkId, credit_bytes: int = 1_000_000) -> list[str]:
@@ -261,6 +276,17 @@ class Playbook:
         self.handle(self.stored(name))
         return name
 
+    def cut(self) -> ev.BundleFragmented:
+        """The shell has cut what the agent asked for last; the fragments get names such as `a+0`."""
+        (command,) = [command for command in self.commands if isinstance(command, cmd.FragmentBundle)]
+        name = self.name_of(command.id)
+        data = self.data[name]
+        pieces = fragment(data, scan_untrusted(data), command.size_max_bytes, command.first_max_bytes)
+        for index, piece in enumerate(pieces):
+            self.name(f"{name}+{index}", scan_untrusted(piece).id)
+            self.data[f"{name}+{index}"] = piece
+        return ev.BundleFragmented(command.id, pieces)
+
     # Lines
 
     def _line(self, command: cmd.Command) -> str | None:
@@ -270,16 +296,26 @@ class Playbook:
             case cmd.AcceptTransfers(link, transfers):
                 return f"accept {_short(link)} {' '.join(map(str, transfers))}"
             case cmd.RefuseTransfer(link, transfer, retriable, completed, _):
-                assert not completed, "the agent acknowledges what it had before"
-                return f"refuse {_short(link)} {transfer} {'retriable' if retriable else 'final'}"
+                kind = "completed" if completed else "retriable" if retriable else "final"
+                return f"refuse {_short(link)} {transfer} {kind}"
             case cmd.SendBundles(link, rows):
                 return f"send {_short(link)} {' '.join(self.name_of(row.id) for row in rows)}"
-            case cmd.FragmentBundle(bundle, _, size_max_bytes):
-                return f"fragment {self.name_of(bundle)} {size_max_bytes}"
+            case cmd.FragmentBundle(bundle, _, size_max_bytes, first_max_bytes):
+                first = "" if first_max_bytes == size_max_bytes else f" {first_max_bytes}"
+                return f"fragment {self.name_of(bundle)} {size_max_bytes}{first}"
             case cmd.ReassembleBundle(_, fragments):
                 return f"reassemble {' '.join(map(self.name_of, fragments))}"
             case cmd.DeliverMessage():
                 return f"deliver {command.receiver} {' '.join(self.name_of(part.id) for part in command.parts)}"
+            case cmd.BeginStream(stream, link, _, size_bytes):
+                return f"begin {stream} {_short(link)} {size_bytes}"
+            case cmd.WritePiece(stream, _, _, data):
+                return f"write {stream} {len(data)}"
+            case cmd.FinishStream(stream, record):
+                self.records[record.id] = record
+                return f"finish {stream} {self.name_of(record.id)}"
+            case cmd.AbortStream(stream):
+                return f"abort {stream}"
             case cmd.PartAccepted(submission):
                 return f"part {submission}"
             case cmd.SubmissionAccepted(submission, message):
@@ -298,6 +334,7 @@ class Playbook:
         for record in group.puts:
             assert record.payload.inline is not None, "the store needs the bytes"
             self.records[record.id] = record
+            self.data.setdefault(self.name_of(record.id), record.payload.inline)
         words = {
             "put": [self.name_of(record.id) for record in group.puts if not record.held],
             "hold": [self.name_of(record.id) for record in group.puts if record.held],

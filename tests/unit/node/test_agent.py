@@ -110,7 +110,7 @@ def test_recovery_brings_back_foreign_own_and_local_bundles() -> None:
     again.expect(ev.LinkUp(SAT))
     again.expect(ev.LinkWritable(SAT, 10_000), "send sat0>home foreign own0")
     rows = [row for command in again.commands if isinstance(command, cmd.SendBundles) for row in command.rows]
-    assert [(row.is_own, row.payload.inline) for row in rows] == [(False, None), (True, None)]
+    assert [(row.is_own, row.inline) for row in rows] == [(False, None), (True, None)]
     again.expect(again.acknowledged(SAT, "own0"), "store delete own0; note own0=forwarded")
 
 
@@ -243,7 +243,8 @@ def test_own_message_by_age_survives_a_step() -> None:
     play.submit()
     play.expect(ev.ClockStepped(UTC_OFFSET_MS + 10 * HOUR_MS, None))
     assert play.state("own0") == "waiting"
-    play.fire()
+    play.later(60)
+    play.expect(ev.TimerFired())
     assert play.state("own0") == "waiting"
 
 
@@ -343,7 +344,7 @@ def test_unreadable_is_dropped_and_reported_never_sent_wrong() -> None:
         ev.DataUnreadable([play.id("own0"), play.id("mine"), BundleId(STRANGER, 1, 1)], "checksum"),
         "store delete own0 mine; note own0=refused",
     )
-    assert play.kinds == ["bundle.deleted", "message.refused", "bundle.deleted"]
+    assert play.kinds == ["bundle.deleted", "bundle.deleted", "message.refused"]
     assert play.agent.forwarding.in_flight(SAT) == 0
     play.expect(ev.ReceiverAttached(1, INBOX))
 
@@ -398,3 +399,16 @@ def test_creation_note_is_what_the_clock_wrote() -> None:
     assert CreationClock(group.notes[CREATION_NOTE]).next(5) == (5, SEQUENCE_BLOCK)
     assert scan_untrusted(group.puts[0].payload.inline or b"").id == group.puts[0].id
     assert NOTE_PREFIX + bundle_id_text(group.puts[0].id) in group.notes
+
+
+def test_notes_and_tells_of_a_group_that_failed_go_with_the_next_one() -> None:
+    play = Playbook()
+    play.up(SAT)
+    name = play.submit()
+    play.handle(play.acknowledged(SAT, name))
+    assert [tell.kind for tell in play.tells] == ["message.forwarded"]
+    (group,) = [command for command in play.commands if isinstance(command, cmd.WriteStore)]
+    names = [*group.notes, "creation", "copies/dtn://dpop2/inbox@1.1"]
+    lines = play.handle(ev.StoringFailed([BundleId(STRANGER, 1, 1)], "disk full", names, group.tells))
+    assert lines == [f"store note {name}=forwarded copies/dtn://dpop2/inbox@1.1 creation"]
+    assert [tell.kind for tell in play.tells] == ["message.forwarded"]

@@ -64,29 +64,27 @@ def test_bytes_in_memory_are_bounded() -> None:
     assert (small.inline, small.record.payload) == (None, PayloadRef(4, 5, 6))
 
 
-def test_waiting_is_kept_by_destination() -> None:
+def test_waiting_is_told_oldest_first() -> None:
     table = BundleTable(10**6, 100)
     home, dpop2, other = entry(1), entry(2, destination=DPOP2), entry(3)
     for each in (home, dpop2, other):
         table.add(each)
         table.wait(each, "no link")
-    assert [each.record.id.sequence for each in table.waiting()] == [1, 3, 2]
+    assert table.waiting() == [home, dpop2, other]
     assert (home.state, home.reason, home.inline) == (BundleState.WAITING, "no link", None)
-    table.stop_waiting(home)
-    table.stop_waiting(home)
+    home.state = BundleState.QUEUED
     table.remove(dpop2)
-    assert [each.record.id.sequence for each in table.waiting()] == [3]
-    table.remove(other)
-    assert table.waiting() == []
+    assert table.waiting() == [other]
 
 
-def test_heap_does_not_keep_what_is_gone() -> None:
+def test_nothing_is_kept_of_what_is_gone() -> None:
     table = BundleTable(10**9, 10**6)
     for sequence in range(3000):
-        table.add(entry(sequence, expiry_ms=10**6))
-    for each in list(table):
+        table.add(entry(sequence, expiry_ms=sequence * 100))
+    for each in list(table.unparked()):
         table.remove(each)
-    assert len(table._expiries) <= 1024
+    assert len(table._expiries._heap) <= 64
+    assert table._expiries._spans == {}
     assert table.next_expiry_ms() is None
 
 

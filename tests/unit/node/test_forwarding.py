@@ -65,11 +65,11 @@ def test_bytes_go_along_while_they_are_in_memory_and_are_read_back_otherwise() -
     play.handle(play.received(LAN, "at once"))
     play.handle(play.stored("at once"))
     (send,) = [command for command in play.commands if isinstance(command, cmd.SendBundles)]
-    assert send.rows[0].payload.inline == play.data["at once"]
+    assert send.rows[0].inline == play.data["at once"]
     assert send.rows[0].header is not None
     play.expect(play.failed(SAT, ENDED, "at once"), "send sat0>home at once")
     (send,) = [command for command in play.commands if isinstance(command, cmd.SendBundles)]
-    assert (send.rows[0].payload.inline, send.rows[0].payload.segment, send.rows[0].header) == (None, 3, None)
+    assert (send.rows[0].inline, send.rows[0].payload.segment, send.rows[0].header) == (None, 3, None)
 
 
 def test_precedence_order_and_credit() -> None:

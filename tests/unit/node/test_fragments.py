@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
+from meshd.base.limits import INLINE_SIZE_MAX_BYTES
 from meshd.bundle.admin_record import Assertion, StatusReport, encode_status_report
 from meshd.bundle.blocks import Bundle, BundleFlag, CanonicalBlock, PrimaryBlock
 from meshd.bundle.codec import encode
 from meshd.bundle.eid import parse_eid
 from meshd.bundle.fragment import fragment, reassemble
+from meshd.bundle.record import BundleId, BundleRecord, Part
 from meshd.bundle.scan import scan_untrusted
 from meshd.link.identity import LinkId
 from meshd.link.settings import NeighbourSettings
@@ -17,6 +19,7 @@ from meshd.node import commands as cmd
 from meshd.node import events as ev
 from meshd.node.bundle_table import URGENT_RESERVE, Room
 from meshd.node.reassembly import RETRY_S
+from meshd.routing.decision import Contraindicated, Forward, LinkView
 from meshd.routing.settings import RouteSettings
 from tests.unit.node.playbook import (
     DPOP2,
@@ -52,16 +55,6 @@ def joined(play: Playbook, name: str, *fragments: str) -> ev.BundleReassembled:
     return ev.BundleReassembled(play.id(name), reassemble([play.data[each] for each in fragments]))
 
 
-def cut(play: Playbook) -> ev.BundleFragmented:
-    """The shell has done what the agent asked for last; the fragments get names such as `a+0`."""
-    (command,) = [command for command in play.commands if isinstance(command, cmd.FragmentBundle)]
-    data = command.payload.inline or play.data[play.name_of(command.id)]
-    pieces = fragment(data, scan_untrusted(data), command.size_max_bytes)
-    for index, piece in enumerate(pieces):
-        play.name(f"{play.name_of(command.id)}+{index}", scan_untrusted(piece).id)
-    return ev.BundleFragmented(command.id, pieces)
-
-
 def narrow(play: Playbook, mtu_bytes: int = MTU) -> None:
     """The link home comes up and takes little."""
     play.handle(ev.LinkUp(SAT, mtu_bytes))
@@ -80,12 +73,12 @@ def test_what_is_too_large_for_the_link_goes_in_fragments() -> None:
     assert wish.startswith("fragment a ")
     assert int(wish.split()[2]) < MTU
     assert play.state("a") == "fragmenting"
-    play.expect(cut(play), "store put a+0 a+1 a+2 a+3 a+4 a+5")
+    play.expect(play.cut(), "store put a+0 a+1 a+2 a+3 a+4")
     record = play.records[play.id("a+1")]
     assert (record.total_adu_bytes, record.previous_node) == (len(BIG), DPOP2)
     assert record.expiry_ms == play.now_ms + HOUR_MS
     assert play.state("a") == "fragmenting"
-    names = [f"a+{index}" for index in range(6)]
+    names = [f"a+{index}" for index in range(5)]
     play.expect(play.stored(*names), "store delete a", f"send sat0>home {' '.join(names)}")
     play.expect(play.acknowledged(SAT, *names), f"store delete {' '.join(names)}")
     assert play.agent.entries() == []
@@ -139,8 +132,8 @@ def test_fragments_that_can_not_be_stored_leave_the_original() -> None:
     narrow(play)
     play.bundle("a", payload=BIG)
     play.take_in("a")
-    play.handle(cut(play))
-    play.expect(play.not_stored(*(f"a+{index}" for index in range(6))))
+    play.handle(play.cut())
+    play.expect(play.not_stored(*(f"a+{index}" for index in range(5))))
     assert play.state("a") == "waiting"
     play.later(120)
     assert [line.split()[:2] for line in play.handle(ev.TimerFired())] == [["fragment", "a"]]
@@ -151,13 +144,13 @@ def test_a_crash_between_fragments_and_deletion_is_mended() -> None:
     narrow(play)
     play.bundle("a", payload=BIG)
     play.take_in("a")
-    event = cut(play)
+    event = play.cut()
     play.handle(event)
     records = list(play.records.values())
     other = Playbook()
     other._names, other._ids, other.data = play._names, play._ids, play.data
     other.handle(ev.StoreRecovered(records, (), {}))
-    assert len(other.agent.entries()) == 7
+    assert len(other.agent.entries()) == 6
     other.handle(ev.LinkUp(SAT, MTU))
     assert [type(command) for command in other.commands if isinstance(command, cmd.FragmentBundle)]
     other.expect(event, "store delete a")
@@ -168,7 +161,7 @@ def test_a_message_of_ours_is_forwarded_when_all_fragments_are() -> None:
     narrow(play)
     play.handle(play.submitted(data=BIG))
     play.handle(play.stored("own0"))
-    play.handle(cut(play))
+    play.handle(play.cut())
     names = [f"own0+{index}" for index in range(len(play.agent.entries()) - 1)]
     play.handle(play.stored(*names))
     play.handle(play.acknowledged(SAT, *names[1:]))
@@ -177,7 +170,127 @@ def test_a_message_of_ours_is_forwarded_when_all_fragments_are() -> None:
     assert play.message("own0").state.value == "forwarded"
 
 
+def test_parts_of_a_message_of_ours_are_fragmented_like_others() -> None:
+    play = Playbook(part_bytes=len(BIG))
+    narrow(play)
+    play.handle(play.submitted(data=BIG, last=False))
+    play.handle(play.stored("own0"))
+    play.handle(play.submitted(data=b"end"))
+    lines = play.handle(play.stored("own1"))
+    assert lines[0] == "accepted 1 own0"
+    assert lines[1].startswith("fragment own0 ")
+    assert lines[2] == "send sat0>home own1"
+    play.handle(play.cut())
+    names = [f"own0+{index}" for index in range(len(play.agent.entries()) - 2)]
+    assert {play.records[play.id(name)].part for name in names} == {Part(*play.id("own0")[1:3], 0, 0, False)}
+    assert not any(play.records[play.id(name)].held for name in names)
+    play.handle(play.stored(*names))
+    play.handle(play.acknowledged(SAT, "own1", *names[1:]))
+    assert play.message("own0").state.value == "queued"
+    play.handle(play.acknowledged(SAT, names[0]))
+    assert play.message("own0").state.value == "forwarded"
+
+
+# A link that ends soon
+
+
+class EndingRouter:
+    """Knows how much each link can still carry."""
+
+    def __init__(self, **volumes_bytes: int) -> None:
+        self.volumes_bytes = volumes_bytes
+
+    def choose_next_hops(self, record: BundleRecord, view: LinkView, now: float) -> Forward | Contraindicated:
+        """Over all usable links."""
+        links = tuple(view.usable_links(record.destination.node))
+        if not links:
+            return Contraindicated("no link", None)
+        volumes = {link: self.volumes_bytes[link.bearer] for link in links if link.bearer in self.volumes_bytes}
+        return Forward(links, volumes)
+
+
+def ending(**volumes_bytes: int) -> Playbook:
+    """Two links home, the better one on lan0."""
+    play = Playbook(neighbours=(NeighbourSettings(HOME, "lan0", None), *NEIGHBOURS))
+    play.agent.forwarding.router = EndingRouter(**volumes_bytes)
+    return play
+
+
+def test_the_first_fragment_fills_what_is_left_of_a_link() -> None:
+    play = ending(sat0=600)
+    play.up(SAT)
+    play.bundle("a", payload=BIG)
+    growth_bytes = play.agent._fragmentation.growth_bytes
+    assert play.take_in("a")[-1] == f"fragment a {INLINE_SIZE_MAX_BYTES - growth_bytes} {600 - growth_bytes}"
+    event = play.cut()
+    assert len(event.fragments) == 2
+    assert len(event.fragments[0]) + growth_bytes <= 600
+    assert reassemble(event.fragments) == play.data["a"]
+    play.handle(event)
+    assert play.handle(play.stored("a+0", "a+1")) == ["store delete a", "send sat0>home a+0"]
+    entry = play.agent.entry(play.id("a+1"))
+    assert entry is not None
+    assert (entry.state.value, entry.reason.split(" before ")[0]) == ("waiting", "sat0>dtn://home/ ends")
+
+
+def test_what_fits_goes_whole_and_what_is_queued_counts() -> None:
+    play = ending(sat0=2500)
+    play.handle(ev.LinkUp(SAT))
+    for name in ("a", "b", "c"):
+        play.bundle(name, payload=BIG, flags=BundleFlag.MUST_NOT_FRAGMENT)
+        play.take_in(name)
+    assert [play.state(name) for name in ("a", "b", "c")] == ["queued", "queued", "waiting"]
+    play.agent.forwarding.router = EndingRouter()
+    assert play.handle(ev.LinkUp(SAT)) == []
+    assert play.state("c") == "queued"
+
+
+def test_a_link_that_lasts_is_better_than_a_fragment() -> None:
+    play = ending(lan0=600)
+    play.up(LAN_HOME, SAT)
+    play.bundle("a", payload=BIG)
+    assert play.take_in("a")[-1] == "send sat0>home a"
+
+
+def test_a_link_that_is_as_good_as_gone_gets_no_fragment() -> None:
+    play = ending(lan0=100, sat0=600)
+    play.up(LAN_HOME, SAT)
+    play.bundle("a", payload=BIG)
+    assert play.take_in("a")[-1].startswith("fragment a ")
+    (command,) = [command for command in play.commands if isinstance(command, cmd.FragmentBundle)]
+    assert 400 < command.first_max_bytes < 600
+    play.bundle("b", payload=b"short")
+    assert play.take_in("b")[-1] == "send sat0>home b"
+
+
 # Reassembly
+
+
+def test_a_part_that_came_in_fragments_takes_its_place_in_its_message() -> None:
+    play = Playbook()
+    play.handle(ev.ReceiverAttached(1, INBOX))
+    names = make(play, "p0", part=Part(1, 1, 0, 0, False))
+    play.bundle("p1", INBOX, payload=b"end", part=Part(1, 1, 1, len(BIG), True))
+    play.take_in("p1", *names)
+    play.handle(joined(play, "p0", *names))
+    assert play.records[play.id("p0")].part == Part(1, 1, 0, 0, False)
+    play.expect(play.stored("p0"), f"store delete {' '.join(names)}", "deliver 1 p0 p1")
+
+
+def test_an_oldest_message_stays_the_oldest_while_its_parts_are_joined() -> None:
+    play = Playbook()
+    delivery = play.agent._state.delivery
+    old, young = make(play, "a", part=Part(1, 1, 0, 0, False)), make(play, "b", part=Part(2, 2, 0, 0, False))
+    source = play.id("a").source
+    play.take_in(old[0], young[0], *old[1:])
+    play.handle(joined(play, "a", *old))
+    play.handle(play.stored("a"))
+    assert delivery.may_grow(BundleId(source, 1, 1))
+    assert not delivery.may_grow(BundleId(source, 2, 2))
+    play.expect(ev.BundleCancelled(play.id("a"), "me"), "store delete a")
+    assert delivery.may_grow(BundleId(source, 2, 2))
+    play.handle(ev.BundleCancelled(play.id(young[0]), "me"))
+    assert delivery._incomplete == {}
 
 
 def test_fragments_wait_for_their_siblings_and_become_the_bundle() -> None:
@@ -216,7 +329,7 @@ def test_an_echo_request_in_fragments_is_answered_when_it_is_whole() -> None:
     play.take_in(*names)
     play.handle(joined(play, "a", *names))
     (line, *_) = play.handle(play.stored("a"))
-    assert line.startswith(f"store put own0; delete {' '.join(names)} a")
+    assert line.startswith(f"store put own0; delete a {' '.join(names)}")
 
 
 def test_late_fragments_of_what_is_known_are_acknowledged_and_forgotten() -> None:

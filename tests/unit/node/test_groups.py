@@ -7,8 +7,11 @@ import pytest
 
 from meshd.bundle.blocks import BundleFlag
 from meshd.bundle.eid import Eid, parse_eid
+from meshd.bundle.fragment import fragment, reassemble
+from meshd.bundle.scan import scan_untrusted
 from meshd.link.identity import LinkId
 from meshd.link.settings import NeighbourSettings
+from meshd.node import commands as cmd
 from meshd.node import events as ev
 from meshd.node.forwarding import RETRY_MAX_S
 from meshd.node.settings import GroupSettings
@@ -214,11 +217,140 @@ def test_notes_of_what_is_gone_go_too() -> None:
     play.expect(ev.StoreRecovered((), (), {"copies/dtn://x/y@1.2": b"x"}), "store note copies/dtn://x/y@1.2")
 
 
-def test_too_large_for_a_link_waits_for_another() -> None:
-    play = group_play(DPOP3, HOME)
+def narrow_play(*members: Eid, **changes: Any) -> Playbook:
+    """The link home takes little."""
+    play = group_play(*members, **changes)
     play.handle(ev.LinkUp(SAT, 300))
     play.handle(ev.LinkWritable(SAT, 100_000))
+    return play
+
+
+def test_members_behind_a_narrow_link_get_fragments_and_the_others_the_whole() -> None:
+    play = narrow_play(DPOP3, HOME)
+    play.up(LAN3)
     play.bundle("a", GROUP, payload=bytes(500))
+    _, wish, send = play.take_in("a")
+    assert wish.startswith("fragment a ")
+    assert send == "send lan0>dpop3 a"
+    event = play.cut()
+    names = [f"a+{index}" for index in range(len(event.fragments))]
+    assert len(names) == 4
+    lines = play.handle(event)
+    assert lines[0].startswith(f"store put {' '.join(names)}; note ")
+    assert play.handle(play.stored(*names))[-1] == f"send sat0>home {' '.join(names)}"
+    assert (left(play, "a"), left(play, names[0])) == ({DPOP3}, {HOME})
+    assert play.handle(play.acknowledged(SAT, *names))[0].startswith(f"store delete {' '.join(names)}; note ")
+    assert play.handle(play.acknowledged(LAN3, "a"))[0].startswith("store delete a")
+    assert play.agent.entries() == []
+
+
+def test_a_message_of_ours_in_fragments_is_forwarded_when_all_have_gone() -> None:
+    play = narrow_play(HOME, part_bytes=2000)
+    play.handle(play.submitted(destination=GROUP, data=bytes(500)))
+    play.handle(play.stored("own0"))
+    names = [f"own0+{index}" for index in range(len(play.cut().fragments))]
+    play.handle(play.cut())
+    play.handle(play.stored(*names))
+    assert play.state("own0") is None
+    play.handle(play.acknowledged(SAT, *names[1:]))
+    assert play.message("own0").state.value == "queued"
+    play.handle(play.acknowledged(SAT, names[0]))
+    assert play.message("own0").state.value == "forwarded"
+
+
+def test_fragments_that_can_not_be_stored_are_made_again_later() -> None:
+    play = narrow_play(HOME)
+    play.bundle("a", GROUP, payload=bytes(500))
+    play.take_in("a")
+    event = play.cut()
+    play.handle(event)
+    play.handle(play.not_stored(*(f"a+{index}" for index in range(len(event.fragments)))))
+    assert left(play, "a") == {HOME}
+    play.later(120)
+    assert any(line.startswith("fragment a ") for line in play.handle(ev.TimerFired()))
+
+
+def test_fragments_that_are_here_after_a_crash_are_taken_for_what_was_wished() -> None:
+    play = narrow_play(HOME)
+    play.bundle("a", GROUP, payload=bytes(500))
+    play.take_in("a")
+    event = play.cut()
+    play.handle(event)
+    again = group_play(HOME)
+    again._names, again._ids, again.data = play._names, play._ids, play.data
+    again.handle(ev.StoreRecovered(list(play.records.values()), (), {}))
+    again.handle(ev.LinkUp(SAT, 300))
+    names = [f"a+{index}" for index in range(len(event.fragments))]
+    assert again.handle(event)[0].startswith("store delete a")
+    assert again.handle(ev.LinkWritable(SAT, 100_000)) == [f"send sat0>home {' '.join(names)}"]
+
+
+def fragments(play: Playbook, name: str) -> list[str]:
+    """Fragments of a bundle to the group that a neighbour has cut."""
+    data = play.bundle(name, GROUP, payload=bytes(500))
+    names = []
+    for index, piece in enumerate(fragment(data, scan_untrusted(data), 300)):
+        names.append(f"{name}{index}")
+        play.data[names[-1]] = piece
+        play.name(names[-1], scan_untrusted(piece).id)
+    return names
+
+
+def test_a_member_passes_fragments_on_and_joins_them_for_itself() -> None:
+    play = group_play(NODE, HOME)
+    play.up(SAT)
+    play.handle(ev.ReceiverAttached(1, GROUP))
+    names = fragments(play, "a")
+    lines = play.take_in(*names)
+    assert lines[1:] == [f"reassemble {' '.join(names)}", f"send sat0>home {' '.join(names)}"]
+    whole = ev.BundleReassembled(play.id("a"), reassemble([play.data[name] for name in names]))
+    assert play.handle(whole)[0].startswith("store put a; note copies/")
+    assert play.handle(play.stored("a"))[-1] == "deliver 1 a"
+    assert left(play, "a") == set()
+    assert {play.state(name) for name in names} == {"replicating"}
+    assert play.handle(play.confirmed(1, "a"))[0].startswith("store delete a")
+    play.handle(play.acknowledged(SAT, *names))
+    assert play.agent.entries() == []
+    play.expect(play.received(LAN, names[0]), f"accept lan0>dpop2 {names[0]}")
+    fresh = play.data["a"]
+    other = fragment(fresh, scan_untrusted(fresh), 400)[0]
+    play.data["other"] = other
+    play.name("other", scan_untrusted(other).id)
+    play.expect(play.received(LAN, "other"), "accept lan0>dpop2 other")
+
+
+def test_fragments_that_have_gone_on_wait_for_their_siblings() -> None:
+    play = group_play(NODE, HOME)
+    play.up(SAT)
+    names = fragments(play, "a")
+    play.take_in(names[0])
+    play.handle(play.acknowledged(SAT, names[0]))
+    assert play.state(names[0]) == "reassembling"
+    play.handle(play.received(LAN, "a"))
+    lines = play.handle(play.stored("a"))
+    assert lines[0].startswith(f"store delete {names[0]}; note ")
+    assert lines[-1] == "send sat0>home a"
+
+
+def test_after_a_restart_a_joined_bundle_does_not_go_on() -> None:
+    play = group_play(NODE, HOME)
+    names = fragments(play, "a")
+    play.take_in(*names)
+    play.handle(ev.BundleReassembled(play.id("a"), reassemble([play.data[name] for name in names])))
+    notes: dict[str, bytes] = {}
+    for command in play.commands:
+        if isinstance(command, cmd.WriteStore):
+            notes |= command.notes
+    again = group_play(NODE, HOME)
+    again._names, again._ids, again.data = play._names, play._ids, play.data
+    again.handle(ev.StoreRecovered(list(play.records.values()), (), notes))
+    assert again.up(SAT) == [f"send sat0>home {' '.join(names)}"]
+    assert left(again, "a") == set()
+
+
+def test_too_large_for_a_link_waits_for_another() -> None:
+    play = narrow_play(DPOP3, HOME)
+    play.bundle("a", GROUP, payload=bytes(500), flags=BundleFlag.MUST_NOT_FRAGMENT)
     play.take_in("a")
     assert left(play, "a") == {DPOP3, HOME}
     entry = play.agent.entry(play.id("a"))

@@ -17,7 +17,7 @@ def bundle(sequence: int, time_ms: int = 1) -> BundleId:
 
 
 def test_remembered_until_the_time_given() -> None:
-    known = KnownBundles(10)
+    known = KnownBundles()
     known.add(bundle(1), 5 * BUCKET_MS)
     known.expire(5 * BUCKET_MS)
     assert bundle(1) in known
@@ -25,19 +25,22 @@ def test_remembered_until_the_time_given() -> None:
     assert bundle(1) not in known
 
 
-def test_full() -> None:
-    known = KnownBundles(2)
-    fullness = [known.is_full]
-    known.add(bundle(1), 10)
-    known.add(bundle(2), 10)
-    fullness.append(known.is_full)
-    known.discard(bundle(2))
-    fullness.append(known.is_full)
-    assert fullness == [False, True, False]
+def test_fragments_and_anonymous_bundles_are_told_apart() -> None:
+    known = KnownBundles()
+    whole = bundle(1)
+    others = [whole._replace(fragment_offset=0, fragment_bytes=9), whole._replace(digest=b"a")]
+    others += [whole._replace(fragment_offset=0, fragment_bytes=8), bundle(0, time_ms=2), bundle(1 << 63)]
+    for count, each in enumerate(others):
+        assert each not in known
+        known.add(each, 10)
+        assert len(known) == count + 1
+    assert whole not in known
+    known.expire(BUCKET_MS)
+    assert (len(known), known._by_source, known._minutes) == (0, {}, {})
 
 
 def test_discarded_and_added_again_lives_as_long_as_the_second_time_says() -> None:
-    known = KnownBundles(2)
+    known = KnownBundles()
     known.add(bundle(1), 10)
     known.discard(bundle(1))
     known.add(bundle(1), 10 * BUCKET_MS)
@@ -46,7 +49,7 @@ def test_discarded_and_added_again_lives_as_long_as_the_second_time_says() -> No
 
 
 def test_clock_step_moves_what_lives_by_age() -> None:
-    known = KnownBundles(10)
+    known = KnownBundles()
     known.add(bundle(1, time_ms=7), 10)
     known.add(bundle(2, time_ms=0), 10)
     known.clock_stepped(100 * BUCKET_MS, all_by_age=False)
@@ -69,7 +72,7 @@ _STEPS = st.lists(
 @given(_STEPS)
 def test_behaves_like_a_dictionary(steps: list[tuple[str, int, int]]) -> None:
     """It may remember up to one bucket longer than the model, never shorter."""
-    known = KnownBundles(1000)
+    known = KnownBundles()
     model: dict[BundleId, int] = {}
     now_ms = 0
     for step, sequence, time_ms in steps:

@@ -6,39 +6,41 @@ from hypothesis import strategies as st
 
 from meshd.bundle.eid import parse_eid
 from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
+from meshd.node.bundle_table import Entry
 from meshd.node.outqueue import OutQueue
 
 SOURCE = parse_eid("dtn://dpop2/inbox")
 DESTINATION = parse_eid("dtn://home/inbox")
 
 
-def record(sequence: int, precedence: int = 1, expiry_ms: int = 100, received_ms: int = 0) -> BundleRecord:
+def queued(sequence: int, precedence: int = 1, expiry_ms: int = 100, received_ms: int = 0) -> Entry:
     """A bundle of 10 bytes and as many as its sequence number."""
     size_bytes = 10 + sequence
     payload = PayloadRef(0, 0, size_bytes)
     bundle = BundleId(SOURCE, 1, sequence)
-    return BundleRecord(
+    record = BundleRecord(
         bundle, DESTINATION, precedence, expiry_ms, received_ms, size_bytes, 0, False, None, None, False, payload
     )
+    return Entry(record, None, None, is_own=False)
 
 
 def drained(queue: OutQueue) -> list[int]:
     """Sequence numbers in the order in which they come out."""
     order = []
-    while (bundle := queue.pop()) is not None:
-        order.append(bundle.sequence)
+    while (entry := queue.pop()) is not None:
+        order.append(entry.record.id.sequence)
     return order
 
 
 def test_precedence_then_expiry_then_age_then_arrival() -> None:
     queue = OutQueue()
     for each in (
-        record(0),
-        record(1, expiry_ms=50),
-        record(2, precedence=4),
-        record(3, received_ms=-5),
-        record(4),
-        record(5, precedence=0, expiry_ms=1),
+        queued(0),
+        queued(1, expiry_ms=50),
+        queued(2, precedence=4),
+        queued(3, received_ms=-5),
+        queued(4),
+        queued(5, precedence=0, expiry_ms=1),
     ):
         queue.push(each)
     assert drained(queue) == [2, 1, 3, 0, 4, 5]
@@ -48,25 +50,26 @@ def test_empty() -> None:
     queue = OutQueue()
     assert queue.pop() is None
     assert (len(queue), queue.size_bytes) == (0, 0)
-    queue.withdraw(record(1).id)
+    queue.withdraw(queued(1))
     assert queue.drain() == []
 
 
 def test_drain_leaves_nothing() -> None:
     queue = OutQueue()
-    queue.push(record(1))
-    queue.push(record(2))
-    assert {bundle.sequence for bundle in queue.drain()} == {1, 2}
+    queue.push(queued(1))
+    queue.push(queued(2))
+    assert [entry.record.id.sequence for entry in queue.drain()] == [1, 2]
     assert (len(queue), queue.size_bytes, queue.pop()) == (0, 0, None)
 
 
 def test_withdrawn_items_do_not_pile_up() -> None:
     queue = OutQueue()
-    for sequence in range(2000):
-        queue.push(record(sequence))
-    for sequence in range(1999):
-        queue.withdraw(record(sequence).id)
-    assert len(queue._heap) <= 2 * len(queue) + 65
+    entries = [queued(sequence, expiry_ms=sequence % 7) for sequence in range(2000)]
+    for entry in entries:
+        queue.push(entry)
+    for entry in entries[:-1]:
+        queue.withdraw(entry)
+    assert sum(len(lane.fifo) + len(lane.heap) for lane in queue._lanes) <= 2 * len(queue) + 65
     assert drained(queue) == [1999]
 
 
@@ -84,23 +87,37 @@ _STEPS = st.lists(
 @given(_STEPS)
 def test_behaves_like_a_sorted_list(steps: list[tuple[str, int, int, int]]) -> None:
     queue = OutQueue()
-    model: list[tuple[tuple[int, int, int, int], BundleRecord]] = []
+    model: list[tuple[tuple[int, int, int, int], Entry]] = []
+    everything: list[Entry] = []
     for number, (step, first, expiry_ms, received_ms) in enumerate(steps):
         if step == "push":
-            pushed = record(number, first, expiry_ms, received_ms)
+            pushed = queued(number, first, expiry_ms, received_ms)
+            everything.append(pushed)
             queue.push(pushed)
             model.append(((-first, expiry_ms, received_ms, number), pushed))
             model.sort(key=lambda item: item[0])
         elif step == "pop":
-            assert queue.pop() == (model.pop(0)[1].id if model else None)
+            assert queue.pop() == (model.pop(0)[1] if model else None)
         elif step == "drain":
-            assert set(queue.drain()) == {each.id for _, each in model}
+            assert set(queue.drain()) == {each for _, each in model}
             model.clear()
         else:
-            bundle = record(first).id
-            assert (bundle in queue) == any(each.id == bundle for _, each in model)
-            queue.withdraw(bundle)
-            model = [item for item in model if item[1].id != bundle]
+            if not everything:
+                continue
+            gone = everything[first % len(everything)]
+            assert (gone in queue) == any(each is gone for _, each in model)
+            queue.withdraw(gone)
+            model = [item for item in model if item[1] is not gone]
         assert len(queue) == len(model)
-        assert queue.size_bytes == sum(each.size_bytes for _, each in model)
-    assert drained(queue) == [each.id.sequence for _, each in model]
+        assert queue.size_bytes == sum(each.record.size_bytes for _, each in model)
+    assert drained(queue) == [each.record.id.sequence for _, each in model]
+
+
+def test_pop_leaves_what_is_not_so_urgent() -> None:
+    queue = OutQueue()
+    flash, routine = queued(1, precedence=4), queued(2)
+    queue.push(routine)
+    queue.push(flash)
+    assert [queue.pop(4), queue.pop(4), queue.pop(), queue.pop()] == [flash, None, routine, None]
+    queue.push(flash)
+    assert queue.pop(4) is flash

@@ -195,7 +195,7 @@ def test_full_duplicate_memory_refuses_what_is_new_only() -> None:
 def test_a_ceiling_bounds_what_a_neighbour_may_claim(claimed: int, ceiling: int, treated_as: int) -> None:
     play = Playbook(neighbours=(NeighbourSettings(DPOP2, "lan0", None, precedence_max=ceiling),))
     data = play.bundle("a", precedence=claimed)
-    play.take_in("a")
+    play.handle(play.received(LAN, "a"))
     record = play.records[play.id("a")]
     assert record.precedence == treated_as
     assert record.payload.inline == data  # the block stays as it was
@@ -252,9 +252,8 @@ def test_own_bundle_that_comes_back_is_acknowledged() -> None:
     play = Playbook()
     play.up(SAT)
     name = play.submit()
-    record = play.records[play.id(name)]
     play.handle(play.acknowledged(SAT, name))
-    play.data["back"] = record.payload.inline or b""
+    play.data["back"] = play.data[name]
     play.expect(play.received(LAN, "back"), "accept lan0>dpop2 back")
 
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """FLASH and above does not wait for a link's credit, within a limit; everything else does."""
 
+from collections.abc import Callable
+
 import pytest
 
 from meshd.node import commands as cmd
 from meshd.node import events as ev
-from meshd.node import forwarding
 from tests.unit.node.playbook import SAT, Playbook
 
 
@@ -38,8 +39,8 @@ def test_a_link_that_takes_nothing_at_all_gets_no_flash_either() -> None:
     assert play.take_in("flash") == ["accept lan0>dpop2 flash"]
 
 
-def test_there_is_a_limit_until_the_link_has_credit_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forwarding, "URGENT_MAX_BYTES", 1)
+def test_there_is_a_limit_until_the_link_has_credit_again(set_limit: Callable[[str, int], None]) -> None:
+    set_limit("meshd.node.forwarding.URGENT_MAX_BYTES", 1)
     play = make_exhausted()
     play.bundle("a", precedence=4)
     play.bundle("b", precedence=4)

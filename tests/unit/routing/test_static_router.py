@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Static routing: direct neighbours first, routes second, the default last, and never back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -23,6 +23,8 @@ class View:
 
     def __init__(self, **links: list[str]) -> None:
         self._links = {parse_eid(f"dtn://{node}/"): bearers for node, bearers in links.items()}
+        self.version: int | None = 0
+        self.volumes_bytes: dict[str, int] = {}
 
     def usable_links(self, neighbour: Eid) -> Sequence[LinkId]:
         """Those that were given."""
@@ -31,6 +33,14 @@ class View:
     def is_neighbour(self, node: Eid) -> bool:
         """Whether the node was named."""
         return node in self._links
+
+    def volume_bytes(self, link: LinkId) -> int | None:
+        """By bearer, as given."""
+        return self.volumes_bytes.get(link.bearer)
+
+    def change(self, node: str, bearers: list[str]) -> None:
+        """Something happens to the links of a neighbour."""
+        self._links[parse_eid(f"dtn://{node}/")] = bearers
 
 
 def record(previous_node: Eid | None = None, destination: Eid = HOME_INBOX) -> BundleRecord:
@@ -112,3 +122,33 @@ def test_reasons() -> None:
     router = StaticRouter(())
     assert why(router.choose_next_hops(record(), View(), 0)).startswith("no route to dtn://home/")
     assert "are down or silent" in why(router.choose_next_hops(record(), View(home=[]), 0))
+
+
+def test_a_decision_holds_until_the_view_has_another_version() -> None:
+    router, view = StaticRouter(()), View(home=["los0"])
+    assert hops(router.choose_next_hops(record(), view, 0)) == ["los0>dtn://home/"]
+    view.change("home", ["sat0"])
+    assert hops(router.choose_next_hops(record(), view, 0)) == ["los0>dtn://home/"]
+    assert why(router.choose_next_hops(record(previous_node=HOME), view, 0)).startswith("the links to neighbour")
+    view.version = 1
+    assert hops(router.choose_next_hops(record(), view, 0)) == ["sat0>dtn://home/"]
+    assert hops(router.choose_next_hops(record(), View(home=["lan0"]), 0)) == ["lan0>dtn://home/"]
+    view.version = None
+    view.change("home", ["los0"])
+    assert hops(router.choose_next_hops(record(), view, 0)) == ["los0>dtn://home/"]
+
+
+def test_remembered_decisions_are_bounded(set_limit: Callable[[str, int], None]) -> None:
+    set_limit("meshd.routing.static_router.REMEMBERED_MAX", 3)
+    router, view = StaticRouter(()), View(home=["los0"])
+    for number in range(10):
+        router.choose_next_hops(record(destination=parse_eid(f"dtn://home/{number}")), view, 0)
+        assert len(router._decisions) <= 3
+
+
+def test_the_volume_of_a_link_goes_along() -> None:
+    view = View(home=["los0", "sat0"])
+    view.volumes_bytes = {"sat0": 5000}
+    decision = StaticRouter(()).choose_next_hops(record(), view, 0)
+    assert isinstance(decision, Forward)
+    assert decision.volumes_bytes == {LinkId("sat0", HOME): 5000}
