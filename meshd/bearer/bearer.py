@@ -6,23 +6,38 @@ the layers say goes to the node as it is, except while a reload is changing a ne
 and only the new layer's word counts for its state and its credit; the old one's sessions end beside it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Protocol
 
 import trio
 
+from meshd.bearer.connection import Row, accept, refuse, release
+from meshd.bearer.fountain import FountainBearer
 from meshd.bearer.link import Figure
 from meshd.bearer.mtcp import MtcpAdapter
-from meshd.bearer.mtcp_sessions import MtcpTransfer
 from meshd.bearer.tcp import TcpBearer
 from meshd.bearer.tls import TlsIdentity
 from meshd.bundle.eid import Eid
-from meshd.bundle.record import BundleId
 from meshd.link.identity import LinkId
 from meshd.link.settings import ConvergenceLayer, NeighbourSettings
 from meshd.node.events import Event, LinkDown, LinkUp, LinkWritable
+from meshd.security.link_files import LinkFiles
 
 Dispatch = Callable[[Event], None]
+
+
+class AnyLayer(Protocol):
+    """A convergence layer on this bearer, as `Layer` and `FountainBearer` are."""
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None: ...
+    async def shutdown(self) -> None: ...
+    def configure(self, neighbours: Sequence[NeighbourSettings]) -> None: ...
+    def send_bundles(self, link: LinkId, rows: Sequence[Row]) -> None: ...
+    def send_urgent(self, link: LinkId, rows: Sequence[Row]) -> None: ...
+    def freeze(self) -> None: ...
+    def thaw(self) -> None: ...
+    def snapshot(self) -> list[dict[str, Figure]]: ...
 
 
 class Bearer:
@@ -35,6 +50,7 @@ class Bearer:
         dispatch: Dispatch,
         make_tcp: Callable[[Dispatch], TcpBearer],
         make_mtcp: Callable[[Dispatch], MtcpAdapter],
+        make_fountain: Callable[[Dispatch], FountainBearer],
     ) -> None:
         """The makers get the function by which their layer speaks to the node."""
         self._name = name
@@ -42,31 +58,40 @@ class Bearer:
         self._links_up: set[tuple[ConvergenceLayer, LinkId]] = set()
         self._layer_of: dict[Eid, ConvergenceLayer] = {}
         self._tcp = make_tcp(partial(self._take_event, ConvergenceLayer.TCPCLV4))
-        self._mtcp = make_mtcp(partial(self._take_event, ConvergenceLayer.MTCP))
+        self._fountain = make_fountain(partial(self._take_event, ConvergenceLayer.FOUNTAIN))
+        self._layers: dict[ConvergenceLayer, AnyLayer] = {
+            ConvergenceLayer.TCPCLV4: self._tcp,
+            ConvergenceLayer.MTCP: make_mtcp(partial(self._take_event, ConvergenceLayer.MTCP)),
+            ConvergenceLayer.FOUNTAIN: self._fountain,
+        }
         self._note_layers(neighbours)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work until `shutdown` or cancellation. Started when the first attempts to listen are over."""
         async with trio.open_nursery() as nursery:
-            await nursery.start(self._tcp.run)
-            await nursery.start(self._mtcp.run)
+            for layer in self._layers.values():
+                await nursery.start(layer.run)
             task_status.started()
 
     async def shutdown(self) -> None:
         """End every session, as far as the silence allows, and stop."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tcp.shutdown)
-            nursery.start_soon(self._mtcp.shutdown)
+            for layer in self._layers.values():
+                nursery.start_soon(layer.shutdown)
 
     def configure(self, neighbours: Sequence[NeighbourSettings]) -> None:
         """These are the neighbours from now on."""
         self._note_layers(neighbours)
-        self._tcp.configure(neighbours)
-        self._mtcp.configure(neighbours)
+        for layer in self._layers.values():
+            layer.configure(neighbours)
 
     def set_identity(self, tls: TlsIdentity) -> None:
         """Who this node is and whom it trusts, for new sessions."""
         self._tcp.set_identity(tls)
+
+    def set_link_files(self, files: LinkFiles) -> None:
+        """This node's keys for sealed datagrams."""
+        self._fountain.set_files(files)
 
     def _note_layers(self, neighbours: Sequence[NeighbourSettings]) -> None:
         # A link that is ending keeps its layer: what the node still hands over comes back from there.
@@ -81,56 +106,52 @@ class Bearer:
     # BearerPort
 
     def accept_transfers(self, link: LinkId, transfers: Sequence[object]) -> None:
-        """These are durable. Each goes to the layer that it came by, whatever the neighbour's CL is by now."""
-        by_mtcp = [each for each in transfers if isinstance(each, MtcpTransfer)]
-        if by_mtcp:
-            self._mtcp.accept_transfers(link, by_mtcp)
-        if len(by_mtcp) < len(transfers):
-            rest = [each for each in transfers if not isinstance(each, MtcpTransfer)] if by_mtcp else transfers
-            self._tcp.accept_transfers(link, rest)
+        """These are durable. Each is told to the connection that it came by, whatever the neighbour's CL is by now."""
+        del link
+        accept(transfers)
+
+    def release_transfer(self, link: LinkId, transfer: object, size_bytes: int) -> None:
+        """So much of this one, which comes in pieces, is written."""
+        del link
+        release(transfer, size_bytes)
 
     def refuse_transfer(self, link: LinkId, transfer: object, retriable: bool, completed: bool, text: str) -> None:
-        """Refuse one."""
-        if isinstance(transfer, MtcpTransfer):
-            self._mtcp.refuse_transfer(link, transfer, retriable, completed, text)
-        else:
-            self._tcp.refuse_transfer(link, transfer, retriable, completed, text)
+        """Refuse one; the text stays here, no layer has room for it."""
+        del link, text
+        refuse(transfer, retriable=retriable, completed=completed)
 
-    def send_bundles(self, link: LinkId, rows: Iterable[tuple[BundleId, Sequence[bytes | memoryview]]]) -> None:
+    def send_bundles(self, link: LinkId, rows: Sequence[Row]) -> None:
         """Send these in order; each comes back as acknowledged or failed."""
         self._layer(link).send_bundles(link, rows)
 
-    def send_urgent(self, link: LinkId, rows: Sequence[tuple[BundleId, Sequence[bytes | memoryview]]]) -> None:
+    def send_urgent(self, link: LinkId, rows: Sequence[Row]) -> None:
         """The same for what must not wait long behind a transfer that is under way; MTCP knows no second way."""
-        layer = self._layer(link)
-        if isinstance(layer, TcpBearer):
-            layer.send_urgent(link, rows)
-        else:
-            layer.send_bundles(link, rows)
+        self._layer(link).send_urgent(link, rows)
 
     # What the daemon wants.
 
     def freeze(self) -> None:
         """Silence."""
-        self._tcp.freeze()
-        self._mtcp.freeze()
+        for layer in self._layers.values():
+            layer.freeze()
 
     def thaw(self) -> None:
         """The silence is over."""
-        self._tcp.thaw()
-        self._mtcp.thaw()
+        for layer in self._layers.values():
+            layer.thaw()
 
     def snapshot(self) -> list[dict[str, Figure]]:
         """One row of figures for each link, of the layer that its neighbour speaks now."""
-        by_mtcp = {node.uri for node, layer in self._layer_of.items() if layer is ConvergenceLayer.MTCP}
+        layer_of = {node.uri: layer for node, layer in self._layer_of.items()}
         return [
-            *(row for row in self._tcp.snapshot() if row["neighbour"] not in by_mtcp),
-            *(row for row in self._mtcp.snapshot() if row["neighbour"] in by_mtcp),
+            row
+            for name, layer in self._layers.items()
+            for row in layer.snapshot()
+            if layer_of.get(str(row["neighbour"]), ConvergenceLayer.TCPCLV4) is name
         ]
 
-    def _layer(self, link: LinkId) -> TcpBearer | MtcpAdapter:
-        is_mtcp = self._layer_of.get(link.neighbour) is ConvergenceLayer.MTCP
-        return self._mtcp if is_mtcp else self._tcp
+    def _layer(self, link: LinkId) -> AnyLayer:
+        return self._layers[self._layer_of.get(link.neighbour, ConvergenceLayer.TCPCLV4)]
 
     def _take_event(self, layer: ConvergenceLayer, event: Event) -> None:
         """Pass on what a layer says."""

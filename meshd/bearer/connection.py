@@ -1,76 +1,138 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One TCP connection with its TCPCLv4 session: a task that reads and one that writes and keeps time.
+"""One TCP connection with the session of a convergence layer: a task that reads and one that writes and keeps time.
 
-What the session says goes to `on_events`, many at a time. Between contact header and session the writer puts TLS around
-the socket where both sides want it. The reader reads on only while the session can take it, the
-writer asks the session for bytes only when the socket has taken the last ones: a peer that stops reading stops its own
-session and nothing else. Both give way after each batch.
+The same for all layers; what a layer does besides is in `tcp_connection.py` and `mtcp_connection.py`. The session is a
+protocol machine without I/O. The reader reads on only while the session can take it, the writer asks the session for
+bytes only when the socket has taken the last ones: a peer that stops reading stops its own session and nothing else.
+Both give way after TURN_BYTES.
 """
 
 import math
 import socket
-import ssl
-from collections.abc import Callable
-from typing import Final
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
 
 import trio
 
+from meshd.base.errors import LocalProtocolError
 from meshd.bearer.stream import ByteStream, PlainStream
-from meshd.bearer.tls import TlsIdentity, TlsStream, explain_tls
 from meshd.bearer.write_buffer import WriteBuffer
 from meshd.bundle.record import BundleId
-from meshd.cl.tcpclv4.events import Event
-from meshd.cl.tcpclv4.session import Session
-from meshd.cl.tcpclv4.settings import Role
-from meshd.cl.tcpclv4.states import State
-from meshd.security.identity import IdentityError
+from meshd.bundle.stored_chunk import Chunks
 
 RECEIVE_BYTES: Final = 256 * 1024
-"""Read at most so much at a time, unless a large transfer is received into its own memory."""
+"""Read at most so much at a time, unless the session knows better."""
+RECEIVE_LARGE_BYTES: Final = 2 * 1024 * 1024
+"""Read at most so much of a large transfer at a time."""
+TURN_BYTES: Final = 1024 * 1024
+"""About so much is read or written before other tasks get their turn."""
 JOIN_MAX_BYTES: Final = 8 * 1024
 """Buffers that are smaller on average are joined: one copy costs less than many entries of an I/O vector."""
+PROMPT_MAX_BUNDLES: Final = 8
+"""No more than so many handed over at a time are sent at once: what comes in larger batches is not in a hurry."""
 CLOSE_TIMEOUT_S: Final = 1.0
 """For last words to a peer, and for its own, before the connection is closed."""
 
+Row = tuple[BundleId, Chunks]
+"""A bundle to send."""
 
-class Connection:
+EventT = TypeVar("EventT")
+MachineEventT = TypeVar("MachineEventT", covariant=True)
+
+
+class Machine(Protocol[MachineEventT]):
+    """What a connection needs of a session; see the sessions of `meshd.cl` for what each thing means."""
+
+    @property
+    def is_ended(self) -> bool: ...
+    @property
+    def can_receive(self) -> bool: ...
+    @property
+    def receive_max_bytes(self) -> int | None: ...
+    @property
+    def has_work(self) -> bool: ...
+    @property
+    def pending_bytes(self) -> int: ...
+    def receive_data(self, data: bytes, now: float) -> None: ...
+    def data_to_send(self, now: float) -> list[bytes | memoryview]: ...
+    def get_timer(self) -> float | None: ...
+    def handle_timer(self, now: float) -> None: ...
+    def next_event(self) -> MachineEventT | None: ...
+    def connection_lost(self, text: str) -> None: ...
+    def freeze(self, now: float) -> None: ...
+    def thaw(self, now: float) -> None: ...
+
+
+class Connection(ABC, Generic[EventT]):
     """A session on a connected socket. Make it, then `run` it once."""
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        session: Session,
-        role: Role,
-        address: str,
-        on_events: Callable[["Connection", list[Event]], None],
-        on_progress: Callable[["Connection"], None],
-        tls: TlsIdentity | None = None,
-    ) -> None:
-        """`tls` must be there unless the session never wants TLS."""
-        self.session = session
-        self.role = role
+    HAS_LAST_WORDS: ClassVar[bool]
+    """A session that has ended may still have something to write, and its peer something to say."""
+
+    def __init__(self, sock: socket.socket, session: Machine[EventT], address: str) -> None:
         self.address = address
         """Of the peer."""
         self.sent: dict[int, BundleId] = {}
-        """Bundles handed to the session and not answered, by transfer ID."""
-        self.is_extra = False
-        """Dialled on purpose beside another session of the same neighbour."""
-        self.transfers = 0
-        """Bundles handed over or received so far: one that does not grow is idle."""
-        self.was_established = False
+        """Bundles handed to the session and not answered, by number."""
         self.last_heard = trio.current_time()
+        self._session = session
         self._stream: ByteStream = PlainStream(sock)
-        self._tls = tls
-        self._on_events = on_events
-        self._on_progress = on_progress
         self._output = WriteBuffer()
-        self._is_amid_segment = False
-        """The last bytes were the middle of a large segment: there is nothing to tell and nothing to answer."""
+        self._on_events: Callable[[list[EventT]], None] | None = None
+        self._on_progress: Callable[[], None] | None = None
         self._is_frozen = False
         self._is_broken = False
+        self._is_telling = False
+        """What the node answers to it is sent together afterwards."""
+        self._has_sent = False
+        """Something was sent that `on_progress` has not heard of."""
         self._wake = trio.Event()
+        self._rests_until = math.inf
+        """The writer's next deadline."""
         self._readable = trio.Event()
-        self._handshake: trio.CancelScope | None = None
+
+    # Bundles. What is handed over, accepted or refused is written by the connection's own task.
+
+    @property
+    @abstractmethod
+    def room(self) -> int:
+        """So many bundles may be handed over now; 0: the session can't send, or too many are in flight."""
+
+    @abstractmethod
+    def _enqueue(self, bundles: Sequence[Chunks], sizes_bytes: Sequence[int]) -> Iterable[int]:
+        """Hand these to the session, no more than `room`; their numbers."""
+
+    @abstractmethod
+    def accept(self, numbers: Iterable[int]) -> None:
+        """These bundles of the peer are durable."""
+
+    @abstractmethod
+    def refuse(self, number: int, *, retriable: bool, completed: bool) -> None:
+        """This bundle of the peer is not taken."""
+
+    def release(self, number: int, size_bytes: int) -> None:
+        """So much of this bundle of the peer, which comes in pieces, is written."""
+        raise LocalProtocolError(f"bundle {number} did not come in pieces")
+
+    @abstractmethod
+    def terminate(self, text: str) -> None:
+        """End the session in the way of its layer."""
+
+    def hand_over(self, rows: Sequence[Row]) -> tuple[int, Sequence[Row]]:
+        """Give these to the session; the bytes that it took, and the rows that it can't take."""
+        room = self.room
+        taken = rows if len(rows) <= room else rows[:room]
+        if not taken:
+            return 0, rows
+        bundles = [chunks for _, chunks in taken]
+        sizes_bytes = [sum(map(len, chunks)) for chunks in bundles]
+        numbers = self._enqueue(bundles, sizes_bytes)
+        self.sent.update(zip(numbers, [bundle_id for bundle_id, _ in taken], strict=True))
+        if len(taken) <= PROMPT_MAX_BUNDLES and not self._is_telling:
+            self._send_now()
+        self.wake()
+        return sum(sizes_bytes), rows[len(taken) :]
 
     @property
     def security(self) -> str:
@@ -80,91 +142,103 @@ class Connection:
     @property
     def pending_bytes(self) -> int:
         """Bytes that the socket has not taken yet."""
-        return self._output.size_bytes + self.session.pending_bytes
+        return self._output.size_bytes + self._session.pending_bytes
 
     def wake(self) -> None:
         """The session has something new to write, or to tell, or may read on."""
         self._wake.set()
-        if self._handshake is not None:
-            self._handshake.cancel()
-        if self.session.can_receive:
+        if self._session.can_receive:
             self._readable.set()
 
     def freeze(self) -> None:
         """Nothing leaves this connection until `thaw`."""
         self._is_frozen = True
-        self.session.freeze(trio.current_time())
+        self._session.freeze(trio.current_time())
 
     def thaw(self) -> None:
         """Go on."""
         self._is_frozen = False
-        self.session.thaw(trio.current_time())
+        self._session.thaw(trio.current_time())
         self.wake()
 
-    async def run(self) -> None:
-        """Carry the session until it has ended; the socket is closed at the end, also when cancelled."""
+    async def run(self, on_events: Callable[[list[EventT]], None], on_progress: Callable[[], None]) -> None:
+        """Carry the session until it has ended; the socket is closed at the end, also when cancelled.
+
+        `on_events` takes what the session says, many things at a time; `on_progress` hears that the socket took
+        something.
+        """
+        self._on_events, self._on_progress = on_events, on_progress
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read)
                 await self._write()
                 nursery.cancel_scope.cancel()
-            await self._linger()
+            if self.HAS_LAST_WORDS and not self._is_broken:
+                await self._linger()
         finally:
             self._stream.socket.close()
 
     async def _read(self) -> None:
-        session = self.session
-        while session.state is not State.ENDED:
+        session = self._session
+        while not session.is_ended:
             if not session.can_receive:
                 self._readable = trio.Event()
                 await self._readable.wait()
                 continue
             try:
-                is_over = self._receive(self._stream, session)
+                is_over = self._receive(session)
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(self._stream.socket)
                 continue
             except OSError as error:
                 self._lose(self._stream.explain_loss(error))
                 return
-            if not self._is_amid_segment:
+            if is_over:
+                self._take_end_of_stream()
                 self._tell()
                 self._wake.set()
-            if is_over:
                 return
             await trio.lowlevel.checkpoint()
 
-    def _receive(self, stream: ByteStream, session: Session) -> bool:
-        """Receive once; True at the peer's end of the stream. Errors: OSError."""
-        room = session.receive_buffer()
-        self._is_amid_segment = False
-        if room is not None:
-            room_bytes = len(room)
-            size = stream.receive_into(room)
-            self._is_amid_segment = 0 < size < room_bytes
-            if size:
-                self.last_heard = now = trio.current_time()
-                session.data_received(size, now)
-        else:
-            data = stream.receive(session.receive_max_bytes or RECEIVE_BYTES)
-            size = len(data)
-            if size:
-                self.last_heard = now = trio.current_time()
-                session.receive_data(data, now)
-        if not size:
-            session.connection_lost("the peer closed the connection")
-        return not size
+    def _receive(self, session: Machine[EventT]) -> bool:
+        """Receive what is there, within TURN_BYTES; True at the peer's end of the stream. Errors: OSError."""
+        left = TURN_BYTES
+        while left > 0 and session.can_receive:
+            wanted = min(session.receive_max_bytes or RECEIVE_BYTES, RECEIVE_LARGE_BYTES)
+            data = self._stream.receive(wanted)
+            if not data:
+                return True
+            self.last_heard = now = trio.current_time()
+            session.receive_data(data, now)
+            self._tell()
+            self._wake_writer(session)
+            if len(data) < wanted:
+                break
+            left -= wanted
+        return False
+
+    def _wake_writer(self, session: Machine[EventT]) -> None:
+        """If there is something for it to do: its turn costs as much as a whole batch of small bundles."""
+        if not session.has_work:
+            deadline = session.get_timer()
+            if deadline is None or deadline >= self._rests_until:
+                return
+        self._wake.set()
+
+    def _take_end_of_stream(self) -> None:
+        """The peer sends no more."""
+        self._session.connection_lost("the peer closed the connection")
 
     def _lose(self, text: str) -> None:
         self._is_broken = True
         self._output.clear()
-        self.session.connection_lost(text)
+        self._session.connection_lost(text)
         self._tell()
         self._wake.set()
 
     def _tell(self) -> None:
         """Hand all events of the session over."""
-        next_event = self.session.next_event
+        next_event = self._session.next_event
         event = next_event()
         if event is None:
             return
@@ -172,43 +246,68 @@ class Connection:
         while event is not None:
             events.append(event)
             event = next_event()
-        self._on_events(self, events)
+        assert self._on_events is not None
+        self._on_events(events)
 
     async def _write(self) -> None:
-        """Write and keep time until the session has ended and its last words are written."""
+        """Write and keep time until the session has ended and its last words, if any, are written."""
+        session = self._session
         close_at = math.inf
         while True:
             self._wake = trio.Event()
             is_blocked = await self._flush()
-            if self.session.state is State.SECURING and not is_blocked and not self._is_frozen:
-                await self._secure()
+            if await self._attend(is_blocked=is_blocked):
                 continue
             self._tell()
-            is_ended = self.session.state is State.ENDED
-            if is_ended:
+            if session.is_ended:
+                if not self.HAS_LAST_WORDS:
+                    return
                 close_at = min(close_at, trio.current_time() + CLOSE_TIMEOUT_S)
                 if not self._is_frozen and (not is_blocked or trio.current_time() >= close_at):
                     return
             await self._rest(is_blocked=is_blocked, until=math.inf if self._is_frozen else close_at)
-            self.session.handle_timer(trio.current_time())
+            session.handle_timer(trio.current_time())
             self._tell()
-            if self.session.can_receive:  # written answers make room, too
+            if session.can_receive:  # written answers make room, too
                 self._readable.set()
+
+    @abstractmethod
+    async def _attend(self, *, is_blocked: bool) -> bool:
+        """What the layer does between writing and waiting. True: begin again, there may be something to write."""
 
     async def _rest(self, *, is_blocked: bool, until: float) -> None:
         """Wait for the socket or for a reason to write; at most until the session's next deadline."""
-        deadline = self.session.get_timer()
-        with trio.CancelScope(deadline=until if deadline is None else min(until, deadline)):
+        deadline = self._session.get_timer()
+        self._rests_until = until if deadline is None else min(until, deadline)
+        with trio.CancelScope(deadline=self._rests_until):
             if is_blocked and not self._is_frozen:
                 await trio.lowlevel.wait_writable(self._stream.socket)
             else:
                 await self._wake.wait()
 
+    def _send_now(self) -> None:
+        """Write one batch without waiting for the writer's turn; that does the rest, and meets errors again."""
+        if self._is_frozen or self._is_broken or self._output.buffers:
+            return
+        self._output.fill(self._session.data_to_send(trio.current_time()), JOIN_MAX_BYTES)
+        if self._output.buffers:
+            try:
+                size = self._stream.send(self._output.buffers)
+            except OSError:
+                return
+            self._output.advance(size)
+            self._has_sent = True
+
     async def _flush(self) -> bool:
         """Write what there is, batch by batch; True when the socket takes no more for now."""
+        assert self._on_progress is not None
+        left = TURN_BYTES
+        if self._has_sent:
+            self._has_sent = False
+            self._on_progress()
         while not self._is_frozen and not self._is_broken:
             if not self._output.buffers:
-                self._output.fill(self.session.data_to_send(trio.current_time()), JOIN_MAX_BYTES)
+                self._output.fill(self._session.data_to_send(trio.current_time()), JOIN_MAX_BYTES)
                 if not self._output.buffers:
                     return False
             try:
@@ -219,50 +318,15 @@ class Connection:
                 self._lose(self._stream.explain_loss(error))
                 return False
             self._output.advance(size)
-            self._on_progress(self)
-            await trio.lowlevel.checkpoint()
-        return False
-
-    async def _secure(self) -> None:
-        """Put TLS around the socket (section 4.4). The session goes on, or ends with the reason why it can't."""
-        assert self._tls is not None, "a session without an identity never wants TLS"
-        if not isinstance(self._stream, TlsStream):
-            self._stream = self._tls.wrap(self._stream.socket, self.role)
-        stream = self._stream
-        try:
-            if not await self._shake_hands(stream):
-                return
-            self.session.secure(self._tls.check_peer(stream).nodes)
-        except IdentityError as error:
-            self.session.fail_securing(str(error), is_tellable=True)
-        except OSError as error:
-            self.session.fail_securing(explain_tls(error), is_tellable=False)
-        self.last_heard = trio.current_time()
-        self._tell()
-        self._readable.set()
-
-    async def _shake_hands(self, stream: TlsStream) -> bool:
-        """False: silence was ordered or the session ended meanwhile. Errors: OSError."""
-        while self.session.state is State.SECURING and not self._is_frozen:
-            try:
-                stream.shake_hands()
-            except ssl.SSLWantReadError:
-                wait = trio.lowlevel.wait_readable
-            except ssl.SSLWantWriteError:
-                wait = trio.lowlevel.wait_writable
-            else:
-                return True
-            deadline = self.session.get_timer()
-            with trio.CancelScope(deadline=math.inf if deadline is None else deadline) as self._handshake:
-                await wait(stream.socket)
-            self._handshake = None
-            self.session.handle_timer(trio.current_time())
+            self._on_progress()
+            left -= size
+            if left <= 0:
+                await trio.lowlevel.checkpoint()
+                left = TURN_BYTES
         return False
 
     async def _linger(self) -> None:
         """Close our direction and wait a moment for the peer's: closing with unread bytes would destroy our last."""
-        if self._is_broken:
-            return
         self._stream.end_sending()
         with trio.move_on_after(CLOSE_TIMEOUT_S):
             await self._discard()
@@ -279,3 +343,34 @@ class Connection:
                 self._stream.explain_loss(error)
                 return
             await trio.lowlevel.checkpoint()
+
+
+Transfer = tuple[Connection[Any], int]
+"""A bundle that arrived and was not answered by the node: its connection and number there."""
+
+
+def accept(transfers: Sequence[object]) -> None:
+    """These are durable: each is told to its connection. Those of sessions that have ended are passed over."""
+    if not transfers:
+        return
+    connections, numbers = zip(*cast("Sequence[Transfer]", transfers), strict=True)
+    if len(set(connections)) == 1:
+        connections[0].accept(numbers)
+        return
+    by_connection: dict[Connection[Any], list[int]] = {}
+    for connection, number in zip(connections, numbers, strict=True):
+        by_connection.setdefault(connection, []).append(number)
+    for connection, own_numbers in by_connection.items():
+        connection.accept(own_numbers)
+
+
+def release(transfer: object, size_bytes: int) -> None:
+    """So much of this one, which comes in pieces, is written."""
+    connection, number = cast("Transfer", transfer)
+    connection.release(number, size_bytes)
+
+
+def refuse(transfer: object, *, retriable: bool, completed: bool) -> None:
+    """This one is not taken."""
+    connection, number = cast("Transfer", transfer)
+    connection.refuse(number, retriable=retriable, completed=completed)

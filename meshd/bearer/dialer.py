@@ -25,14 +25,19 @@ class Dialer:
         problems: Problems,
         wait_until_wanted: Callable[[], Awaitable[None]],
         carry: Callable[[socket.socket, str], Awaitable[bool]],
+        missed: Callable[[str], None],
     ) -> None:
-        """`carry` runs the connected session and tells whether it was ever established."""
+        """`carry` runs the connected session and tells whether it was ever established.
+
+        `missed` hears why nobody could be reached.
+        """
         self._settings = settings
         self._address = address
         self._backoff = Backoff(rng)
         self._problems = problems
         self._wait_until_wanted = wait_until_wanted
         self._carry = carry
+        self._missed = missed
         self._connecting: trio.CancelScope | None = None
         self._waiting: trio.CancelScope | None = None
         self._is_stopped = False
@@ -79,5 +84,6 @@ class Dialer:
                 sock = await dial(self._settings, self._address)
             except BearerError as error:
                 self._problems.report(self._address, str(error))
+                self._missed(str(error))
         self._connecting = None
         return sock

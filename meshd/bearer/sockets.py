@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TCP sockets that belong to one bearer: bound to its device and marked, so that no frame wanders to another one.
+"""Sockets that belong to one bearer: bound to its device and marked, so that no frame wanders to another one.
 
 Only numeric addresses: a name look-up would be an emission of its own. Every expected errno becomes a `BearerError`
 that says what to do; any other is a fault of ours and propagates.
@@ -43,6 +43,7 @@ _REMEDIES: Final = {
     errno.EPIPE: "the peer has closed the connection",
     errno.ENOBUFS: "the kernel let nothing out (emission gate shut, or no memory)",
     errno.EINVAL: "the address does not fit the device",
+    errno.EMSGSIZE: "the datagram is larger than the device takes: check `mtu`",
     errno.EMFILE: "too many open files: raise LimitNOFILE",
     errno.ENFILE: "too many open files in the whole system",
 }
@@ -126,8 +127,20 @@ async def _connect(sock: socket.socket, address: Address) -> int:
 
 def _open(family: socket.AddressFamily, settings: BearerSettings) -> socket.socket:
     """A socket that can only use the bearer's device. Errors: BearerError."""
+    sock = open_on_device(family, socket.SOCK_STREAM, settings)
     try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        set_congestion(sock, settings.congestion)
+    except OSError as error:
+        sock.close()
+        text = f"bearer {settings.name} can't use its congestion control: {explain(error)}"
+        raise BearerError(text) from error
+    return sock
+
+
+def open_on_device(family: socket.AddressFamily, kind: socket.SocketKind, settings: BearerSettings) -> socket.socket:
+    """A socket that never blocks, bound to the bearer's device and marked. Errors: BearerError."""
+    try:
+        sock = socket.socket(family, kind)
     except OSError as error:
         raise BearerError(f"bearer {settings.name} has no socket: {explain(error)}") from error
     try:
@@ -135,7 +148,6 @@ def _open(family: socket.AddressFamily, settings: BearerSettings) -> socket.sock
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, settings.device.encode())
         if settings.mark:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, settings.mark)
-        set_congestion(sock, settings.congestion)
     except OSError as error:
         sock.close()
         text = f"bearer {settings.name} can't use its device {settings.device}: {explain(error)}"

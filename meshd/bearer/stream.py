@@ -30,9 +30,6 @@ class ByteStream(Protocol):
     def receive(self, size_max_bytes: int) -> bytes:
         """What is there; empty at the peer's end of the stream."""
 
-    def receive_into(self, room: memoryview) -> int:
-        """The same into `room`; 0 at the peer's end of the stream."""
-
     def send(self, buffers: Sequence[bytes | memoryview]) -> int:
         """Send a beginning of these; how much of them was taken. After BlockingIOError call again with the same."""
 
@@ -50,7 +47,6 @@ class PlainStream:
         self.socket = sock
         self.security = "none"
         self.receive = sock.recv
-        self.receive_into = sock.recv_into
 
     def send(self, buffers: Sequence[bytes | memoryview]) -> int:
         """See ByteStream."""

@@ -4,14 +4,17 @@
 A non-blocking `ssl.SSLSocket`, which carries two to three times what trio's own TLS stream does. OpenSSL proves that
 the peer holds its key and judges the certificate during the handshake, so that the peer is told by an alert what is
 wrong with it; afterwards `meshd.security.identity` judges once more and reads the node ID. OpenSSL's judgement of time
-and revocation is switched off where it would lock nodes out: while the host's clock is behind the time floor, and where
-a revocation list is out of date. No session is resumed: each one proves its peer anew.
+and revocation is switched off where it would lock nodes out: while the host's clock is behind the time floor, where a
+revocation list is out of date, and where there may be intermediate authorities, which need not all have a list. No
+session is resumed: each one proves its peer anew.
 """
 
 import ssl
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 from socket import SHUT_WR, socket
 from typing import Final
@@ -49,14 +52,16 @@ _REASONS: Final = {
 """By OpenSSL's name of an error."""
 
 _VERIFY_REASONS: Final = {
-    9: "the peer's certificate is not yet valid",
-    10: "the peer's certificate has expired",
+    9: "the peer's certificate, or an authority above it, is not yet valid",
+    10: "the peer's certificate, or an authority above it, has expired",
     18: "unknown CA: the peer's certificate is signed by itself",
     19: "unknown CA: none of our trusted authorities has issued the peer's certificate",
     20: "unknown CA: none of our trusted authorities has issued the peer's certificate",
     21: "unknown CA: none of our trusted authorities has issued the peer's certificate",
     23: "the peer's certificate is revoked",
+    25: "an authority above the peer's certificate allows no further one below it",
     26: "the peer's certificate is not for this: its extended key usage lacks clientAuth or serverAuth",
+    79: "what stands above the peer's certificate may not issue any: it is no authority's, or lacks keyCertSign",
 }
 """By OpenSSL's verify code (X509_V_ERR_...)."""
 
@@ -110,7 +115,7 @@ class TlsIdentity:
         der = stream.socket.getpeercert(binary_form=True)
         if der is None:
             raise IdentityError("the peer has no certificate")
-        return self._trust.check_peer_untrusted(der, self._clock())
+        return self._trust.check_peer_untrusted(der, self._clock(), stream.read_chain())
 
 
 class TlsStream:
@@ -119,7 +124,6 @@ class TlsStream:
     def __init__(self, sock: ssl.SSLSocket) -> None:
         self.socket = sock
         self.security = "none"
-        self._room = bytearray()
         self._error: OSError | None = None
 
     def shake_hands(self) -> None:
@@ -128,35 +132,37 @@ class TlsStream:
         cipher = self.socket.cipher()
         self.security = f"{self.socket.version()} {cipher[0] if cipher else ''}".strip()
 
+    def read_chain(self) -> Sequence[bytes]:
+        """All certificates that the peer sent, in DER; nothing of them is checked."""
+        if sys.version_info >= (3, 13):
+            return self.socket.get_unverified_chain()
+        # Python has it from 3.10 on, and a public name for it from 3.13 on.
+        chain = attrgetter("_sslobj.get_unverified_chain")(self.socket)()
+        return [ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in chain or ()]
+
     def receive(self, size_max_bytes: int) -> bytes:
         """See ByteStream. OpenSSL gives one record at a time: take all that are there."""
-        if len(self._room) < size_max_bytes:
-            self._room = bytearray(size_max_bytes)
-        with memoryview(self._room) as view:
-            size = self.receive_into(view[:size_max_bytes])
-            return bytes(view[:size])
-
-    def receive_into(self, room: memoryview) -> int:
-        """See ByteStream."""
         if self._error is not None:
             raise self._error
-        receive, total, size_max = self.socket.recv_into, 0, len(room)
-        while total < size_max:
+        read, left = self.socket.read, size_max_bytes
+        pieces: list[bytes] = []
+        while left:
             try:
-                size = receive(room[total:])
+                piece = read(left if left < RECORD_BYTES else RECORD_BYTES)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                if not total:
+                if not pieces:
                     raise BlockingIOError from None
                 break
             except OSError as error:
-                if not total:
+                if not pieces:
                     raise
                 self._error = error  # told by the next call, after what came before
                 break
-            if not size:
+            if not piece:
                 break
-            total += size
-        return total
+            pieces.append(piece)
+            left -= len(piece)
+        return b"".join(pieces)
 
     def send(self, buffers: Sequence[bytes | memoryview]) -> int:
         """See ByteStream. Each call of OpenSSL makes one record, of what `_join` would give again after a wait."""

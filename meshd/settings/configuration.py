@@ -8,7 +8,7 @@ from meshd.emcon.settings import EmconSettings
 from meshd.link.settings import BearerSettings, NeighbourSettings
 from meshd.node.settings import NodeSettings
 from meshd.routing.settings import RouteSettings
-from meshd.security.settings import TlsSettings
+from meshd.security.settings import LinkSecuritySettings, TlsSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +25,5 @@ class Configuration:
     """None: applications of the AAP 2.0 kind are not served."""
     tls: TlsSettings | None = None
     """None: this node has no certificate, and no bearer uses TLS."""
+    security: LinkSecuritySettings | None = None
+    """None: this node has no keys for sealed datagrams, and no bearer carries the fountain layer."""

@@ -15,6 +15,7 @@ from meshd.routing.settings import RouteSettings
 from meshd.settings import cross_check, schema
 from meshd.settings.configuration import Configuration
 from meshd.settings.foreign_check import check_mtcp, check_sockets
+from meshd.settings.fountain_check import check_fountain, make_link_security, make_radio
 from meshd.settings.line_finder import find_lines
 from meshd.settings.problem import ConfigurationError, Problem
 from meshd.settings.reader import DocumentReader, Row
@@ -60,7 +61,11 @@ def parse(text: str, file_name: str) -> Configuration:
     reader.check_tables()
     node, store = reader.read_table(schema.NODE), reader.read_table(schema.STORE)
     control, emcon = reader.read_table(schema.CONTROL), reader.read_table(schema.EMCON)
-    aap2, tls = reader.read_table(schema.AAP2), reader.read_table(schema.TLS)
+    aap2, tls, security = (
+        reader.read_table(schema.AAP2),
+        reader.read_table(schema.TLS),
+        reader.read_table(schema.SECURITY),
+    )
     bearers, neighbours = reader.read_array(schema.BEARER), reader.read_array(schema.NEIGHBOUR)
     groups = reader.read_array(schema.GROUP)
     routes, profiles = reader.read_array(schema.ROUTE), reader.read_family(schema.EMCON_PROFILE)
@@ -71,6 +76,7 @@ def parse(text: str, file_name: str) -> Configuration:
     bearers = check_tls(reader, tls, bearers)
     cross_check.check_neighbours(reader, neighbours, bearers, own)
     check_mtcp(reader, neighbours, bearers)
+    check_fountain(reader, security, neighbours, bearers, own)
     check_sockets(reader, control, aap2)
     cross_check.check_routes(reader, routes, neighbours, own)
     cross_check.check_groups(reader, groups)
@@ -86,6 +92,7 @@ def parse(text: str, file_name: str) -> Configuration:
         emcon=_emcon(emcon, profiles),
         aap2=_aap2(aap2, control),
         tls=make_tls(tls),
+        security=make_link_security(security),
     )
 
 
@@ -138,6 +145,8 @@ def _bearer(row: Row) -> BearerSettings:
         tls=values["tls"],
         congestion=values["congestion"],
         session_idle_s=values["session_idle"],
+        link_idle_s=values["link_idle"],
+        radio=make_radio(values),
     )
 
 

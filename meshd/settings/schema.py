@@ -8,9 +8,9 @@ the annotated example to it: all go by this table. What must fit together across
 from dataclasses import dataclass
 from typing import Any, Final
 
-from meshd.base.limits import BUNDLE_SIZE_MAX_BYTES, LIFETIME_MAX_MS
+from meshd.base.limits import INLINE_SIZE_MAX_BYTES, LIFETIME_MAX_MS
 from meshd.bundle.precedence import Precedence
-from meshd.link.settings import BearerKind, ConvergenceLayer, Posture, TlsPolicy
+from meshd.link.settings import BearerKind, ConvergenceLayer, Direction, Posture, TlsPolicy
 from meshd.node.settings import ReportKind
 from meshd.settings import value
 
@@ -25,6 +25,9 @@ PROFILES_MAX: Final = 64
 
 DEFAULT_MARK: Final = 0x6D01
 """SO_MARK of meshd's own traffic."""
+
+MTU_MIN_BYTES: Final = 576
+"""Of an IP packet that every host takes (RFC 791)."""
 
 POSTURES: Final = {posture.value: posture for posture in Posture}
 
@@ -74,7 +77,7 @@ NODE: Final = Table(
 STORE: Final = Table(
     "store",
     (
-        Key("quota", value.size_bytes(BUNDLE_SIZE_MAX_BYTES, 1 << 50), "8 GiB", reloadable=True),
+        Key("quota", value.size_bytes(INLINE_SIZE_MAX_BYTES, 1 << 50), "8 GiB", reloadable=True),
         Key("bundles_max", value.whole_number(1, 10_000_000), 1_000_000, reloadable=True),
         Key("known_max", value.whole_number(1, 100_000_000), 4_000_000, reloadable=True),
     ),
@@ -102,6 +105,14 @@ TLS: Final = Table(
         Key("crl", value.absolute_path, None, reloadable=True),
     ),
 )
+SECURITY: Final = Table(
+    "security",
+    (
+        Key("link_key", value.absolute_path, None, reloadable=True),
+        Key("link_peers", value.absolute_path, None, reloadable=True),
+        Key("link_x25519", value.absolute_path, None, reloadable=True),
+    ),
+)
 BEARER: Final = Table(
     "bearer",
     (
@@ -117,6 +128,16 @@ BEARER: Final = Table(
         Key("tls", value.choice({policy.value: policy for policy in TlsPolicy}), None),
         Key("congestion", value.name, None),
         Key("session_idle", value.duration_s(0, 86400), "10 s"),
+        Key("link_idle", value.duration_s(0, 86400), "0 s"),
+        Key("fountain_listen", value.listen_address, None),
+        Key("fountain_group", value.group_address, None),
+        Key("mtu", value.size_bytes(MTU_MIN_BYTES, 65535), "1500 B"),
+        Key("direction", value.choice({each.value: each for each in Direction}), "both"),
+        Key("delay", value.duration_ms(0, 3_600_000), None),
+        Key("modem_buffer", value.size_bytes(MTU_MIN_BYTES, 1 << 30), None),
+        Key("blind_overhead", value.percentage(0, 400), "40 %"),
+        Key("emcon_rtc", value.whole_number(0, 100), 2),
+        Key("emcon_rti", value.duration_s(1, 86400), "60 s"),
     ),
     is_array=True,
     tables_max=BEARERS_MAX,
@@ -134,6 +155,8 @@ NEIGHBOUR: Final = Table(
             reloadable=True,
         ),
         Key("cl", value.choice({cl.value: cl for cl in ConvergenceLayer}), "tcpclv4", reloadable=True),
+        Key("mac", value.hardware_address, None, reloadable=True),
+        Key("blind", value.boolean, False, reloadable=True),
     ),
     is_array=True,
     tables_max=NEIGHBOURS_MAX,
@@ -173,4 +196,4 @@ EMCON_PROFILE: Final = Table(
     other_keys=value.choice(POSTURES),
 )
 
-TABLES: Final = (NODE, STORE, CONTROL, AAP2, TLS, BEARER, NEIGHBOUR, ROUTE, GROUP, EMCON, EMCON_PROFILE)
+TABLES: Final = (NODE, STORE, CONTROL, AAP2, TLS, SECURITY, BEARER, NEIGHBOUR, ROUTE, GROUP, EMCON, EMCON_PROFILE)

@@ -34,6 +34,8 @@ DEVICE_NAME_MAX: Final = 15
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 _DEVICE = re.compile(r"[^\s/:%]{1,15}")
+_PERCENTAGE = re.compile(r"([0-9]{1,4}) ?%")
+_HARDWARE = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[^\]\s]+)\]|(?P<v4>[^:\s]+)):(?P<port>[0-9]{1,5})")
 
 
@@ -121,6 +123,20 @@ def size_bytes(least_bytes: int, most_bytes: int) -> Reader:
 def rate_bps(least_bps: int, most_bps: int) -> Reader:
     """A rate such as `2 Mbit/s`, in bits per second."""
     return _quantity(parse_rate_bps, render_rate_bps, least_bps, most_bps)
+
+
+def percentage(least: int, most: int) -> Reader:
+    """A share such as `40 %`, in percent."""
+
+    def read(value: Any) -> int:
+        match = _PERCENTAGE.fullmatch(_text(value, "40 %"))
+        if match is None:
+            raise ValueProblem(f"{shown(value)} is not a percentage", "write one such as '40 %'")
+        if not least <= int(match[1]) <= most:
+            raise ValueProblem(f"{value!r} is out of range", f"write one from '{least} %' to '{most} %'")
+        return int(match[1])
+
+    return read
 
 
 def choice(members: dict[str, Any]) -> Reader:
@@ -236,6 +252,22 @@ def listen_address(value: Any) -> str:
 def dial_address(value: Any) -> str:
     """Whom to dial, such as `10.11.0.1:4556`."""
     return _address(value, port_least=1)
+
+
+def group_address(value: Any) -> str:
+    """A multicast group and a port, such as `239.77.1.1:4557`."""
+    text = _address(value, port_least=1)
+    if not ipaddress.ip_address(text.rpartition(":")[0].strip("[]")).is_multicast:
+        raise ValueProblem(f"{shown(text)} is no multicast group", "write one such as '239.77.1.1:4557'")
+    return text
+
+
+def hardware_address(value: Any) -> str:
+    """Of an Ethernet station, such as `02:00:00:00:00:01`."""
+    text = _text(value, "02:00:00:00:00:01").lower()
+    if not _HARDWARE.fullmatch(text) or int(text[:2], 16) & 1:
+        raise ValueProblem(f"{shown(value)} is no hardware address of a host", "write one such as '02:00:00:00:00:01'")
+    return text
 
 
 def _address(value: Any, port_least: int) -> str:

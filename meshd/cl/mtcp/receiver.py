@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-from meshd.base.limits import BUNDLE_SIZE_MAX_BYTES
+from meshd.base.limits import INLINE_SIZE_MAX_BYTES
 from meshd.cl.mtcp.events import BundleRow, BundlesArrived, EndReason, Event, SessionEnded
 from meshd.cl.mtcp.framing import Deframer, MtcpError
 
@@ -25,7 +25,7 @@ STALL_TIMEOUT_S: Final = 60.0
 class ReceivingSession:
     """One connection that a neighbour made to send us bundles."""
 
-    def __init__(self, now: float, bundle_max_bytes: int = BUNDLE_SIZE_MAX_BYTES) -> None:
+    def __init__(self, now: float, bundle_max_bytes: int = INLINE_SIZE_MAX_BYTES) -> None:
         self._deframer = Deframer(bundle_max_bytes)
         self._events: deque[Event] = deque()
         self._held: dict[int, int] = {}
@@ -40,6 +40,21 @@ class ReceivingSession:
     def can_receive(self) -> bool:
         """False while the owner should read no more."""
         return len(self._held) < HELD_MAX and self._held_bytes < HELD_MAX_BYTES
+
+    @property
+    def receive_max_bytes(self) -> int | None:
+        """Read any amount."""
+        return None
+
+    @property
+    def has_work(self) -> bool:
+        """True when what was received ends the session: MTCP has no answers."""
+        return self.is_ended
+
+    @property
+    def pending_bytes(self) -> int:
+        """None: MTCP has no answers."""
+        return 0
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes that the peer sent, cut anywhere."""

@@ -55,6 +55,16 @@ class SendingSession:
         return True
 
     @property
+    def receive_max_bytes(self) -> int | None:
+        """Read any amount."""
+        return None
+
+    @property
+    def has_work(self) -> bool:
+        """True when what was received ends the session: MTCP has no answers."""
+        return self.is_ended
+
+    @property
     def pending_bytes(self) -> int:
         """Bytes that `data_to_send` has not handed out yet."""
         return self._queued_end - self._handed_bytes

@@ -16,7 +16,10 @@ class EndReason(enum.Enum):
 
     TERMINATED = "terminated"
     """By SESS_TERM, ours or the peer's, all transfers under way done."""
+    IDLE = "idle"
+    """The same, because the session carried nothing: whoever needs one dials again."""
     IDLE_TIMEOUT = "idle timeout"
+    """The peer was not heard."""
     HANDSHAKE_TIMEOUT = "handshake timeout"
     CONNECTION_LOST = "connection lost"
     VERSION_MISMATCH = "version mismatch"
@@ -27,6 +30,8 @@ class EndReason(enum.Enum):
     UNWANTED_PEER = "unwanted peer"
     """The peer is not one of those welcome."""
     PROTOCOL_ERROR = "protocol error"
+    UNREADABLE = "unreadable bundle"
+    """What we were sending can't be read any more, and a transfer can't be broken off in any other way."""
 
 
 class TransferRow(msgspec.Struct, frozen=True, gc=False):
@@ -58,6 +63,41 @@ class TransfersReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class TransferBegun:
+    """A transfer too large to be given out whole has begun; its bytes follow as TransferPiece. It may be refused at any
+    time.
+    """
+
+    transfer_id: int
+    size_bytes: int | None
+    """In all, as far as the peer has said."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferPiece:
+    """The next bytes of such a transfer, to be answered by `release`."""
+
+    transfer_id: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TransferEnded:
+    """Such a transfer has ended: it arrived whole and waits for `acknowledge` or `refuse`, or it never will."""
+
+    transfer_id: int
+    is_whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TransferUnreadable:
+    """What we were sending can't be read any more; the session ends by that."""
+
+    transfer_id: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class TransfersAcknowledged:
     """The peer has acknowledged the last segment of these."""
 
@@ -66,10 +106,11 @@ class TransfersAcknowledged:
 
 @dataclass(frozen=True, slots=True)
 class TransferRefused:
-    """The peer does not take this one, or could not (larger than its transfer MRU)."""
+    """The peer does not take this one."""
 
     transfer_id: int
-    reason: RefuseReason
+    reason: RefuseReason | None
+    """None: it is larger than the peer's transfer MRU, and was not sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,4 +123,13 @@ class SessionEnded:
     """The peer broke the protocol; False for time-outs and clean ends."""
 
 
-Event = SessionEstablished | TransfersReceived | TransfersAcknowledged | TransferRefused | SessionEnded
+PieceEvent = TransferBegun | TransferPiece | TransferEnded
+Event = (
+    SessionEstablished
+    | TransfersReceived
+    | PieceEvent
+    | TransferUnreadable
+    | TransfersAcknowledged
+    | TransferRefused
+    | SessionEnded
+)

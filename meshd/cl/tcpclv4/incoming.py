@@ -2,16 +2,17 @@
 """The receiving half of a TCPCLv4 session: segments to transfers, and what is owed for them (RFC 9174 section 5.2).
 
 The last segment of a transfer is acknowledged only when the owner says so, since its bundle has to be durable first;
-the others at once. A transfer that fits one segment is cut from the bytes as they came, with one copy; a large one is
-received straight into the memory that becomes its `bytes` (`receive_buffer`). What arrived and is not answered yet is
-bounded: above it `is_full` asks the owner to read no more.
+the others at once. A transfer that fits one segment is cut from the bytes as they came, with one copy. Of a large one
+the pieces are kept as they were read: where the owner reads no more than `wanted_bytes`, a transfer that comes in one
+piece is never copied. What arrived and is not answered yet is bounded: above it `is_full` asks the owner to read no
+more. A transfer that is announced, or grows, beyond `inline_max_bytes` is passed on in pieces and never whole here.
 """
 
-import io
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from meshd.cl.tcpclv4.events import TransferRow
+from meshd.cl.tcpclv4.arriving import Arriving
+from meshd.cl.tcpclv4.events import PieceEvent, TransferBegun, TransferEnded, TransferPiece, TransferRow
 from meshd.cl.tcpclv4.extensions import EXTENSIONS_MAX_BYTES, TransferItems, pull_transfer_items_untrusted
 from meshd.cl.tcpclv4.messages import (
     ACK,
@@ -29,11 +30,14 @@ from meshd.cl.tcpclv4.messages import (
     pack_refuse,
     pack_reject,
 )
+from meshd.cl.tcpclv4.settings import SessionSettings
 
 UNANSWERED_MAX: Final = 65536
 """Transfers that arrived and wait to be acknowledged or refused."""
 UNANSWERED_MAX_BYTES: Final = 32 * 1024 * 1024
 """The same in bytes: what a store slower than the link makes us hold."""
+UNWRITTEN_MAX_BYTES: Final = 8 * 1024 * 1024
+"""Pieces passed on and not released: what a store slower than the link makes us hold of large transfers."""
 STREAM_MIN_BYTES: Final = 64 * 1024
 """From this size on a segment is received piece by piece; a smaller one waits until it is whole."""
 STRAYS_MAX: Final = 16
@@ -53,43 +57,28 @@ class _Header(NamedTuple):
     """Position of the data."""
 
 
-class _Arriving:
-    """A transfer whose END has not come yet."""
-
-    __slots__ = ("announced_bytes", "buffer", "is_refused", "received_bytes", "transfer_id")
-
-    def __init__(self, transfer_id: int, announced_bytes: int | None) -> None:
-        self.transfer_id = transfer_id
-        self.announced_bytes = announced_bytes
-        self.received_bytes = 0
-        """Of the segments begun so far."""
-        self.is_refused = False
-        # BytesIO hands out its memory as bytes without another copy.
-        self.buffer = io.BytesIO()
-
-    def reserve(self, size_bytes: int) -> None:
-        """Make room for `size_bytes` more, so that a view of the room stays valid."""
-        start = self.buffer.tell()
-        if size_bytes and start + size_bytes > self.buffer.getbuffer().nbytes:
-            self.buffer.seek(start + size_bytes - 1)
-            self.buffer.write(b"\0")
-            self.buffer.seek(start)
-
-
 class Incoming:
     """Transfers from the peer. `answers` is the session's list of control messages to send."""
 
-    def __init__(self, segment_mru_bytes: int, transfer_mru_bytes: int, answers: list[bytes]) -> None:
-        self._segment_mru_bytes = segment_mru_bytes
-        self._transfer_mru_bytes = transfer_mru_bytes
+    def __init__(self, settings: SessionSettings, answers: list[bytes]) -> None:
+        self._segment_mru_bytes = settings.segment_mru_bytes
+        self._transfer_mru_bytes = settings.transfer_mru_bytes
+        self._inline_max_bytes = settings.inline_max_bytes
+        self._piece_bytes = settings.piece_bytes
         self._answers = answers
-        self._arriving: _Arriving | None = None
+        self._arriving: Arriving | None = None
         self._segment_flags = 0
-        self._view: memoryview | None = None
+        self._expects_large = False
+        """The last thing that came was a large segment: such a one will follow."""
         self._unanswered: dict[int, int] = {}  # transfer ID: size << 8 | flags of the END segment, in order of arrival
         self._unanswered_bytes = 0
         self._refusals: dict[int, bytes] = {}
         self._strays = 0
+        self._unwritten: dict[int, int] = {}
+        """Of transfers that are given out in pieces and have no answer yet, what was not released."""
+        self._unwritten_bytes = 0
+        self.pieces: list[PieceEvent] = []
+        """Of large transfers, since the owner last took them."""
         self.rows: list[TransferRow] = []
         """Whole transfers since the owner last took them."""
         self.remaining_bytes = 0
@@ -100,7 +89,18 @@ class Incoming:
     @property
     def is_full(self) -> bool:
         """True while so much waits for an answer that nothing more should be read."""
-        return self._unanswered_bytes >= UNANSWERED_MAX_BYTES or len(self._unanswered) >= UNANSWERED_MAX
+        return (
+            self._unanswered_bytes >= UNANSWERED_MAX_BYTES
+            or len(self._unanswered) >= UNANSWERED_MAX
+            or self._unwritten_bytes >= UNWRITTEN_MAX_BYTES
+        )
+
+    @property
+    def wanted_bytes(self) -> int | None:
+        """Read at most so much, so that a large segment's data comes in pieces of its own; None: any amount."""
+        if self.remaining_bytes:
+            return self.remaining_bytes
+        return SEGMENT_WHOLE.size if self._expects_large else None
 
     @property
     def is_idle(self) -> bool:
@@ -117,18 +117,19 @@ class Incoming:
             SessionFault: the peer broke the protocol.
         """
         begin = pos
-        end = len(data)
+        self._expects_large = False
         if self._arriving is None and not self.is_ending:
             unpack, head_bytes = SEGMENT_WHOLE.unpack_from, SEGMENT_WHOLE.size
-            mru = min(self._segment_mru_bytes, self._transfer_mru_bytes)
+            mru = min(self._segment_mru_bytes, self._transfer_mru_bytes, self._inline_max_bytes)
             unanswered, append = self._unanswered, self.rows.append
+            end, taken_bytes = len(data), 0
             while end - pos >= head_bytes:
                 kind, flags, transfer_id, items_bytes, size = unpack(data, pos)
                 start = pos + head_bytes
                 stop = start + size
                 if (
-                    kind != _SEGMENT
-                    or flags != WHOLE
+                    flags != WHOLE
+                    or kind != _SEGMENT
                     or items_bytes
                     or stop > end
                     or size > mru
@@ -137,8 +138,9 @@ class Incoming:
                     break
                 append(TransferRow(transfer_id, data[start:stop]))
                 unanswered[transfer_id] = size << 8 | WHOLE
-                self._unanswered_bytes += size
+                taken_bytes += size
                 pos = stop
+            self._unanswered_bytes += taken_bytes
         return pos if pos > begin else self._take_segment(data, pos)
 
     def _take_segment(self, data: bytes, pos: int) -> int:
@@ -154,6 +156,7 @@ class Incoming:
         self._begin_segment(header)
         self.remaining_bytes = header.size_bytes
         self._segment_flags = header.flags
+        self._expects_large = header.size_bytes >= STREAM_MIN_BYTES
         return self.take_payload(data, header.body)
 
     def _begin_segment(self, header: _Header) -> None:
@@ -170,8 +173,6 @@ class Incoming:
         limit = self._transfer_mru_bytes if arriving.announced_bytes is None else arriving.announced_bytes
         if arriving.received_bytes > limit:
             self._refuse_arriving(arriving, RefuseReason.NOT_ACCEPTABLE)
-        else:
-            arriving.reserve(header.size_bytes)
 
     def _begin_transfer(self, header: _Header) -> None:
         """Section 5.2.2: a new transfer begins; the one before has to be complete, unless we refused it."""
@@ -181,7 +182,7 @@ class Incoming:
         if header.transfer_id in self._unanswered:
             text = f"transfer ID {header.transfer_id} was used twice"
             raise SessionFault(text, TermReason.UNKNOWN, _reject(RejectReason.UNEXPECTED))
-        self._arriving = arriving = _Arriving(header.transfer_id, header.items.total_bytes)
+        self._arriving = arriving = Arriving(header.transfer_id, header.items.total_bytes)
         announced = header.items.total_bytes or 0
         if self.is_ending:
             self._refuse_arriving(arriving, RefuseReason.SESSION_TERMINATING)
@@ -189,12 +190,35 @@ class Incoming:
             self._refuse_arriving(arriving, RefuseReason.EXTENSION_FAILURE)
         elif max(announced, header.size_bytes) > self._transfer_mru_bytes:
             self._refuse_arriving(arriving, RefuseReason.NOT_ACCEPTABLE)
-        elif announced:
-            arriving.reserve(announced)
+        elif max(announced, header.size_bytes) > self._inline_max_bytes:
+            self._begin_passing_on(arriving)
 
-    def _refuse_arriving(self, arriving: _Arriving, reason: RefuseReason) -> None:
-        arriving.is_refused = True
-        arriving.buffer = io.BytesIO()
+    def _begin_passing_on(self, arriving: Arriving) -> None:
+        arriving.is_passed_on = True
+        self._unwritten[arriving.transfer_id] = 0
+        self.pieces.append(TransferBegun(arriving.transfer_id, arriving.announced_bytes))
+
+    def _pass_on(self, arriving: Arriving) -> None:
+        piece = arriving.take()
+        if piece:
+            self._unwritten[arriving.transfer_id] += len(piece)
+            self._unwritten_bytes += len(piece)
+            self.pieces.append(TransferPiece(arriving.transfer_id, piece))
+
+    def release(self, transfer_id: int, size_bytes: int) -> None:
+        """So much of the pieces of a large transfer needs no memory any more. One that was answered is passed over."""
+        if transfer_id in self._unwritten:
+            self._unwritten[transfer_id] -= size_bytes
+            self._unwritten_bytes -= size_bytes
+
+    def _forget_pieces(self, transfer_id: int) -> None:
+        self._unwritten_bytes -= self._unwritten.pop(transfer_id, 0)
+
+    def _refuse_arriving(self, arriving: Arriving, reason: RefuseReason) -> None:
+        if arriving.is_passed_on:
+            self._forget_pieces(arriving.transfer_id)
+            self.pieces.append(TransferEnded(arriving.transfer_id, is_whole=False))
+        arriving.drop()
         self._unanswered[arriving.transfer_id] = 0
         self._refusals[arriving.transfer_id] = pack_refuse(reason, arriving.transfer_id)
 
@@ -211,43 +235,24 @@ class Incoming:
 
     def take_payload(self, data: bytes, pos: int) -> int:
         """Take what `data` has of the segment under way; the position after it."""
-        self._drop_view()
-        size = min(self.remaining_bytes, len(data) - pos)
+        after = min(pos + self.remaining_bytes, len(data))
         arriving = self._arriving
         if arriving is not None and not arriving.is_refused:
-            arriving.buffer.write(memoryview(data)[pos : pos + size])
-        self._count(size)
-        return pos + size
-
-    def receive_buffer(self) -> memoryview | None:
-        """The room that the segment under way still needs, to receive into; None: use ordinary memory."""
-        arriving = self._arriving
-        if not self.remaining_bytes or arriving is None or arriving.is_refused:
-            return None
-        self._drop_view()
-        start = arriving.buffer.tell()
-        self._view = arriving.buffer.getbuffer()[start : start + self.remaining_bytes]
-        return self._view
-
-    def take_received(self, size_bytes: int) -> None:
-        """The owner has put this many bytes into `receive_buffer`."""
-        assert self._arriving is not None
-        assert 0 < size_bytes <= self.remaining_bytes
-        self._drop_view()
-        self._arriving.buffer.seek(size_bytes, io.SEEK_CUR)
-        self._count(size_bytes)
-
-    def _drop_view(self) -> None:
-        if self._view is not None:
-            self._view.release()
-            self._view = None
+            is_all = pos == 0 and after == len(data)
+            arriving.add(data if is_all else data[pos:after])  # a slice of everything may be a copy, too
+            if not arriving.is_passed_on and arriving.held_bytes > self._inline_max_bytes:
+                self._begin_passing_on(arriving)
+            if arriving.is_passed_on and arriving.held_bytes >= self._piece_bytes:
+                self._pass_on(arriving)
+        self._count(after - pos)
+        return after
 
     def _count(self, size_bytes: int) -> None:
         self.remaining_bytes -= size_bytes
         if not self.remaining_bytes and self._arriving is not None:
             self._finish_segment(self._arriving)
 
-    def _finish_segment(self, arriving: _Arriving) -> None:
+    def _finish_segment(self, arriving: Arriving) -> None:
         """Acknowledge with the segment's own flags (section 5.2.3); refuse every segment of a refused one (5.2.4)."""
         transfer_id, size, flags = arriving.transfer_id, arriving.received_bytes, self._segment_flags
         if not arriving.is_refused and flags & END and arriving.announced_bytes not in (None, size):
@@ -255,8 +260,12 @@ class Incoming:
         elif arriving.is_refused:
             if transfer_id not in self._refusals:
                 self._answers.append(pack_refuse(RefuseReason.NOT_ACCEPTABLE, transfer_id))
+        elif flags & END and arriving.is_passed_on:
+            self._pass_on(arriving)
+            self.pieces.append(TransferEnded(transfer_id, is_whole=True))
+            self._unanswered[transfer_id] = size << 8 | flags
         elif flags & END:
-            self.rows.append(TransferRow(transfer_id, arriving.buffer.getvalue()))
+            self.rows.append(TransferRow(transfer_id, arriving.join()))
             self._unanswered[transfer_id] = size << 8 | flags
             self._unanswered_bytes += size
         else:
@@ -266,16 +275,35 @@ class Incoming:
 
     def acknowledge(self, transfer_ids: Iterable[int]) -> None:
         """These are durable. One that has its answer already (or is not known) is passed over."""
-        unanswered, pack, append = self._unanswered, ACK.pack, self._answers.append
+        if self._unwritten:
+            transfer_ids = list(transfer_ids)
+            for transfer_id in transfer_ids:
+                self._settle_pieces(transfer_id)
+        unanswered, refusals, pack, append = self._unanswered, self._refusals, ACK.pack, self._answers.append
+        answered_bytes = 0
         for transfer_id in transfer_ids:
-            owed = unanswered.get(transfer_id, 0)
-            if owed and transfer_id not in self._refusals:
-                del unanswered[transfer_id]
-                self._unanswered_bytes -= owed >> 8
+            if transfer_id in unanswered and transfer_id not in refusals:
+                owed = unanswered.pop(transfer_id)
+                answered_bytes += owed >> 8
                 append(pack(_ACK, owed & 0xFF, transfer_id, owed >> 8))
+        self._unanswered_bytes -= answered_bytes
+
+    def _settle_pieces(self, transfer_id: int) -> None:
+        """A large transfer that arrived whole gets its answer: it is counted like others from here on."""
+        if transfer_id in self._unwritten and transfer_id in self._unanswered:
+            self._forget_pieces(transfer_id)
+            self._unanswered_bytes += self._unanswered[transfer_id] >> 8
 
     def refuse(self, transfer_id: int, reason: RefuseReason) -> None:
         """This one is not taken. One that has its answer already (or is not known) is passed over."""
+        arriving = self._arriving
+        if arriving is not None and arriving.transfer_id == transfer_id and arriving.is_passed_on:
+            self._forget_pieces(transfer_id)
+            arriving.is_passed_on = False
+            if not arriving.is_refused:
+                self._refuse_arriving(arriving, reason)
+            return
+        self._settle_pieces(transfer_id)
         if transfer_id in self._unanswered and transfer_id not in self._refusals:
             self._refusals[transfer_id] = pack_refuse(reason, transfer_id)
 

@@ -19,8 +19,9 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from meshd.base.errors import LocalProtocolError
+from meshd.base.errors import LocalProtocolError, StoreError
 from meshd.bundle.eid import Eid
+from meshd.bundle.stored_chunk import Chunks
 from meshd.cl.tcpclv4 import messages
 from meshd.cl.tcpclv4.deadlines import Deadlines
 from meshd.cl.tcpclv4.events import (
@@ -31,11 +32,12 @@ from meshd.cl.tcpclv4.events import (
     TransferRefused,
     TransfersAcknowledged,
     TransfersReceived,
+    TransferUnreadable,
 )
 from meshd.cl.tcpclv4.incoming import Incoming
 from meshd.cl.tcpclv4.messages import MessageType, RefuseReason, RejectReason, SessionFault, SessionInit, TermReason
 from meshd.cl.tcpclv4.negotiation import agree, agree_on_tls, make_contact_header, pack_offer
-from meshd.cl.tcpclv4.outgoing import Outgoing
+from meshd.cl.tcpclv4.outgoing import IN_FLIGHT_MAX, Outgoing
 from meshd.cl.tcpclv4.settings import Role, SessionSettings
 from meshd.cl.tcpclv4.states import TAKES, State, describe_term, make_untimely, may_speak, name_end, pack_complaint
 
@@ -54,7 +56,7 @@ class Session:
         self._settings = settings
         self._role = role
         self._answers: list[bytes] = []
-        self._incoming = Incoming(settings.segment_mru_bytes, settings.transfer_mru_bytes, self._answers)
+        self._incoming = Incoming(settings, self._answers)
         self._outgoing = Outgoing(self._answers)
         self._events: deque[Event] = deque()
         self._tail = b""
@@ -71,6 +73,16 @@ class Session:
     # What the owner asks.
 
     @property
+    def is_ended(self) -> bool:
+        """True when nothing more comes; `data_to_send` may still have last words."""
+        return self.state is State.ENDED
+
+    @property
+    def room(self) -> int:
+        """So many transfers may be handed over now."""
+        return IN_FLIGHT_MAX - self._outgoing.in_flight if self.state is State.ESTABLISHED else 0
+
+    @property
     def can_send(self) -> bool:
         """True while transfers may be handed over."""
         return self.state is State.ESTABLISHED
@@ -82,8 +94,17 @@ class Session:
 
     @property
     def receive_max_bytes(self) -> int | None:
-        """Read at most so much: what follows the contact header may belong to TLS. None: any amount."""
-        return messages.CONTACT_BYTES - len(self._tail) if self.state is State.CONTACT else None
+        """Read at most so much: what follows the contact header may belong to TLS, and large transfers are best read
+        in pieces of their own. None: any amount.
+        """
+        if self.state is State.CONTACT:
+            return messages.CONTACT_BYTES - len(self._tail)
+        return self._incoming.wanted_bytes
+
+    @property
+    def has_work(self) -> bool:
+        """True when what was received is to be answered, or the session is in a state that the owner has to act on."""
+        return bool(self._answers) or self.state is not State.ESTABLISHED
 
     @property
     def pending_bytes(self) -> int:
@@ -94,6 +115,16 @@ class Session:
     def in_flight(self) -> int:
         """Transfers handed over and neither acknowledged nor refused."""
         return self._outgoing.in_flight
+
+    @property
+    def is_idle(self) -> bool:
+        """True when no transfer is under way in either direction, and none waits for its answer."""
+        return self._incoming.is_idle and self._outgoing.is_idle
+
+    @property
+    def is_retiring(self) -> bool:
+        """True when one side has asked for its end because it carries nothing."""
+        return self._end_reason is EndReason.IDLE
 
     def next_event(self) -> Event | None:
         """The next event, or None."""
@@ -117,21 +148,11 @@ class Session:
             self._end_by_fault(fault)
         self._collect()
 
-    def receive_buffer(self) -> memoryview | None:
-        """Room for the large transfer that is arriving: receive into it, then call `data_received`. None: none is."""
-        return None if self.state is State.ENDED else self._incoming.receive_buffer()
-
-    def data_received(self, size_bytes: int, now: float) -> None:
-        """The peer's next `size_bytes` are at the beginning of what `receive_buffer` gave."""
-        self._deadlines.heard(now)
-        self._incoming.take_received(size_bytes)
-        self._collect()
-
     def connection_lost(self, text: str) -> None:
         """The connection is closed or broken: nothing comes any more, nothing can be sent."""
         self._answers.clear()
-        if self.state is State.ENDING and self._has_received_term and self._is_idle:
-            self._end(EndReason.TERMINATED, self._end_text, is_peer_fault=False)
+        if self.state is State.ENDING and self._has_received_term and self.is_idle:
+            self._end(self._end_reason, self._end_text, is_peer_fault=False)
         else:
             self._end(EndReason.CONNECTION_LOST, text, is_peer_fault=False)
 
@@ -232,7 +253,7 @@ class Session:
 
     # Transfers.
 
-    def send_transfer(self, chunks: Sequence[bytes | memoryview], size_bytes: int) -> int:
+    def send_transfer(self, chunks: Chunks, size_bytes: int) -> int:
         """Hand over a bundle as chunks of `size_bytes` in all, which must not change until it is answered.
 
         Returns:
@@ -241,9 +262,13 @@ class Session:
         Errors:
             LocalProtocolError: not established (`can_send`), or too many in flight.
         """
+        return self.send_transfers([chunks], [size_bytes])[0]
+
+    def send_transfers(self, transfers: Sequence[Chunks], sizes_bytes: Sequence[int]) -> range:
+        """The same for many, no more than `room`."""
         if self.state is not State.ESTABLISHED:
             raise LocalProtocolError(f"no transfer can begin in state {self.state.value}")
-        return self._outgoing.add(chunks, size_bytes)
+        return self._outgoing.add(transfers, sizes_bytes)
 
     def acknowledge(self, transfer_ids: Iterable[int]) -> None:
         """Acknowledge the last segments of these: their bundles are durable."""
@@ -254,6 +279,10 @@ class Session:
         """Refuse a transfer that arrived (section 5.2.4); told to the peer when all earlier ones have their answer."""
         self._incoming.refuse(transfer_id, reason)
         self._collect()
+
+    def release(self, transfer_id: int, size_bytes: int) -> None:
+        """So much of the pieces of a large transfer is written: as much more may come."""
+        self._incoming.release(transfer_id, size_bytes)
 
     def _collect(self) -> None:
         """Turn what the two halves gathered into events, and end a session that has nothing left to do."""
@@ -268,6 +297,9 @@ class Session:
         if incoming.rows:
             self._events.append(TransfersReceived(incoming.rows))
             incoming.rows = []
+        if incoming.pieces:
+            self._events.extend(incoming.pieces)
+            incoming.pieces = []
         if self.state is State.ENDING:
             self._end_if_done()
 
@@ -283,7 +315,10 @@ class Session:
             out.append(b"".join(self._answers))
             self._answers.clear()
         if self.state in (State.ESTABLISHED, State.ENDING):
-            self._outgoing.produce(out, OUTPUT_BATCH_BYTES)
+            try:
+                self._outgoing.produce(out, OUTPUT_BATCH_BYTES)
+            except StoreError as error:
+                self._end_unreadable(out, str(error))
         if self._outgoing.refused or self.state is State.ENDING:
             self._collect()
         if out:
@@ -314,7 +349,7 @@ class Session:
     def _end_by_patience(self) -> None:
         if self.state is State.ENDING:
             text = f"{self._end_text}; transfers under way did not finish in {self._settings.ending_timeout_s:g} s"
-            self._end(self._end_reason, text, is_peer_fault=False)
+            self._end(EndReason.TERMINATED, text, is_peer_fault=False)
             return
         text = f"no session within {self._settings.handshake_timeout_s:g} s, the peer stopped at its {self.state.value}"
         if self.state is State.CONTACT:
@@ -361,14 +396,11 @@ class Session:
             self._answers.append(messages.pack_session_term(reason, is_reply=True))
             self._end(end_reason, text, is_peer_fault=False)
         elif self.state is State.ESTABLISHED:
+            self._end_reason = end_reason
             self._enter_ending(messages.pack_session_term(reason, is_reply=True), text, now)
 
-    @property
-    def _is_idle(self) -> bool:
-        return self._incoming.is_idle and self._outgoing.is_idle
-
     def _end_if_done(self) -> None:
-        if self._has_received_term and self._is_idle:
+        if self._has_received_term and self.is_idle:
             self._end(self._end_reason, self._end_text, is_peer_fault=False)
 
     def _take_reject(self, reason: int, message_type: int, after: int) -> int:
@@ -384,6 +416,14 @@ class Session:
         self._tail = b""
         self._answers += pack_complaint(fault, self.state, self._role, make_contact_header(self._settings))
         self._end(name_end(fault), str(fault), is_peer_fault=True)
+
+    def _end_unreadable(self, out: list[bytes | memoryview], text: str) -> None:
+        """The transfer under way can't go on: there is no other way to break it off (section 6.1)."""
+        self._collect()
+        self._events.append(TransferUnreadable(self._outgoing.cut_id, text))
+        self._end_now(EndReason.UNREADABLE, TermReason.RESOURCE_EXHAUSTION, text)
+        out.extend(self._answers)
+        self._answers.clear()
 
     def _end_now(self, reason: EndReason, term: TermReason, text: str) -> None:
         """End without waiting for anything (section 6.1, unclean termination)."""

@@ -5,7 +5,7 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
-from meshd.base.limits import BUNDLE_SIZE_MAX_BYTES
+from meshd.base.limits import BUNDLE_SIZE_MAX_BYTES, INLINE_SIZE_MAX_BYTES, PIECE_SIZE_BYTES
 from meshd.bundle.eid import Eid
 from meshd.link.settings import TlsPolicy
 
@@ -36,12 +36,16 @@ class SessionSettings:
     """Node IDs that are welcome; None: anybody. An active session names the one that it dialled."""
     keepalive_s: int
     """Offered; the smaller of both offers counts, 0 disables (section 4.7)."""
-    segment_mru_bytes: int = BUNDLE_SIZE_MAX_BYTES
+    segment_mru_bytes: int = INLINE_SIZE_MAX_BYTES
     """Largest segment that we take."""
     transfer_mru_bytes: int = BUNDLE_SIZE_MAX_BYTES
-    """Largest transfer that we take: it is held in memory while it arrives."""
+    """Largest transfer that we take."""
     segment_bytes: int = SEGMENT_DEFAULT_BYTES
     """Largest segment that we send; on a slow bearer small enough that nothing else waits long behind it."""
     tls: TlsPolicy = TlsPolicy.NEVER
     handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S
     ending_timeout_s: float = ENDING_TIMEOUT_S
+    inline_max_bytes: int = INLINE_SIZE_MAX_BYTES
+    """A transfer up to this is given out whole, a larger one in pieces."""
+    piece_bytes: int = PIECE_SIZE_BYTES
+    """Pieces are about so large."""

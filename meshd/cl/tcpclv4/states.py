@@ -44,7 +44,7 @@ TAKES: Final[dict[State, frozenset[int]]] = {
 """Messages that each state takes; any other is answered by MSG_REJECT and ends the session."""
 
 _END_OF_TERM: Final = {
-    TermReason.IDLE_TIMEOUT: EndReason.IDLE_TIMEOUT,
+    TermReason.IDLE_TIMEOUT: EndReason.IDLE,
     TermReason.VERSION_MISMATCH: EndReason.VERSION_MISMATCH,
     TermReason.CONTACT_FAILURE: EndReason.CONTACT_FAILURE,
 }

@@ -25,13 +25,16 @@ class Desk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.times: list[float] = []
         self.answers: list[bool] = []
+        self.missed: list[str] = []
         self.wanted = trio.Event()
         self.recorder = Recorder()
         monkeypatch.setattr(dialer_module, "dial", self.dial)
         problems = Problems("lan0", self.recorder.report)
         settings = make_settings(None)
         rng = random.Random(1)
-        self.dialer = Dialer(settings, "10.1.0.2:4556", rng, problems, self.wait_until_wanted, self.carry)
+        self.dialer = Dialer(
+            settings, "10.1.0.2:4556", rng, problems, self.wait_until_wanted, self.carry, self.missed.append
+        )
 
     async def dial(self, settings: BearerSettings, address: str) -> socket.socket:
         del settings
@@ -65,6 +68,7 @@ async def test_waits_grow_and_a_session_resets_them(
         assert base - 1e-6 <= gap <= min(1.5 * base, 60.0) + 1e-6
     assert 101 <= gaps[9] <= 101.5  # the session lived 100 s, then the shortest wait
     assert [fields["problem"] for _, fields in desk.recorder.reports] == ["no answer from 10.1.0.2:4556"] * 2
+    assert desk.missed == ["no answer from 10.1.0.2:4556"] * (len(desk.times) - 1)
 
 
 async def test_nothing_is_dialled_while_not_wanted(

@@ -12,9 +12,10 @@ import trio
 from pyd3tn.mtcp import MTCPSocket
 
 from meshd.base.errors import LocalProtocolError
+from meshd.bearer import connection
 from meshd.bearer.bearer import Bearer
+from meshd.bearer.fountain import FountainBearer
 from meshd.bearer.mtcp import INCOMING_PER_LINK_MAX, MtcpAdapter
-from meshd.bearer.mtcp_sessions import MtcpTransfer
 from meshd.bearer.tcp import TcpBearer
 from meshd.bundle.eid import Eid
 from meshd.cl.mtcp import sender
@@ -29,6 +30,7 @@ from meshd.node.events import (
     TransfersAcknowledged,
     TransfersFailed,
 )
+from tests.unit.bearer.fountain_peers import make_fountain_part
 from tests.unit.bearer.tcp_peers import (
     ALPHA,
     BRAVO,
@@ -178,12 +180,11 @@ async def test_what_is_not_stored_holds_up_the_sender(nursery: trio.Nursery) -> 
         await recorder.until(lambda: len(received(recorder)) >= full)
         await trio.testing.wait_all_tasks_blocked()
         assert len(received(recorder)) <= full + 1
-        link = make_link(ALPHA)
         answered = 0
         while answered < 100:
             await recorder.until(partial(has_more, recorder, answered))
             rows = [row.transfer for event in recorder.all(BundlesReceived) for row in event.rows]
-            adapter.accept_transfers(link, [each for each in rows[answered:] if isinstance(each, MtcpTransfer)])
+            connection.accept(rows[answered:])
             answered = len(rows)
 
 
@@ -292,7 +293,10 @@ def make_bearer(recorder: Recorder, neighbours: list[NeighbourSettings]) -> Bear
     def make_mtcp(dispatch: Callable[[Event], None]) -> MtcpAdapter:
         return MtcpAdapter(settings, neighbours, dispatch, recorder.report, random.Random(2))
 
-    return Bearer("lan0", neighbours, recorder.dispatch, make_tcp, make_mtcp)
+    def make_fountain(dispatch: Callable[[Event], None]) -> FountainBearer:
+        return make_fountain_part(ALPHA, settings, neighbours, recorder, dispatch)
+
+    return Bearer("lan0", neighbours, recorder.dispatch, make_tcp, make_mtcp, make_fountain)
 
 
 async def test_each_neighbour_of_a_bearer_has_its_own_layer(nursery: trio.Nursery) -> None:
@@ -313,7 +317,7 @@ async def test_each_neighbour_of_a_bearer_has_its_own_layer(nursery: trio.Nurser
         alpha.send_bundles(make_link(node), [(make_id(sequence), [b"to " + node.uri.encode()])])
     await at_bravo.until(lambda: received(at_bravo) == [b"to dtn://bravo/"])
     await at_charlie.until(lambda: received(at_charlie) == [b"to dtn://charlie/"])
-    bravo.accept_transfers(make_link(ALPHA), [row.transfer for row in at_bravo.all(BundlesReceived)[0].rows])
+    connection.accept([row.transfer for row in at_bravo.all(BundlesReceived)[0].rows])
     await at_alpha.wait_for(TransfersAcknowledged, 2)
     assert sorted(str(row["neighbour"]) for row in alpha.snapshot()) == [BRAVO.uri, CHARLIE.uri]
     with trio.fail_after(PATIENCE_S):

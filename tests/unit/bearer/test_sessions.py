@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 
+from meshd.base.limits import INLINE_SIZE_MAX_BYTES
 from meshd.bearer.tcp import TcpBearer
 from meshd.bundle.eid import Eid
 from meshd.cl.tcpclv4 import events as cl
@@ -33,13 +34,14 @@ from tests.unit.bearer.tcp_peers import (
 pytestmark = pytest.mark.root
 
 
-async def accept(listener: socket.socket, node: Eid) -> Peer:
+async def accept(listener: socket.socket, node: Eid, *, transfer_mru_bytes: int = INLINE_SIZE_MAX_BYTES) -> Peer:
     """A peer of the test's own, dialled by the bearer, with its session."""
     with trio.fail_after(PATIENCE_S):
         await trio.lowlevel.wait_readable(listener)
     sock, _ = listener.accept()
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-    peer = Peer(stream, Session(SessionSettings(node, None, 15), Role.PASSIVE, trio.current_time()))
+    settings = SessionSettings(node, None, 15, transfer_mru_bytes=transfer_mru_bytes)
+    peer = Peer(stream, Session(settings, Role.PASSIVE, trio.current_time()))
     await peer.establish()
     await peer.flush()
     return peer
@@ -55,6 +57,16 @@ async def listener() -> AsyncIterator[tuple[socket.socket, str]]:
 async def start(nursery: trio.Nursery, bearer: TcpBearer) -> TcpBearer:
     await nursery.start(bearer.run)
     return bearer
+
+
+async def test_the_node_is_told_how_much_the_peer_takes(
+    nursery: trio.Nursery, listener: tuple[socket.socket, str]
+) -> None:
+    recorder = Recorder()
+    await start(nursery, make_bearer(recorder, ALPHA, {BRAVO: listener[1]}))
+    peer = await accept(listener[0], BRAVO, transfer_mru_bytes=64_000)
+    async with peer.stream:
+        assert await recorder.wait_for(LinkUp) == [LinkUp(make_link(BRAVO), 64_000)]
 
 
 async def test_both_dial_and_the_session_of_the_lower_node_id_stays(nursery: trio.Nursery) -> None:

@@ -3,12 +3,14 @@
 
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import pytest
 import trio
 
 from meshd.base.errors import LocalProtocolError
 from meshd.bearer import sockets
+from meshd.bearer.connection import accept, refuse
 from meshd.bearer.link import WINDOW_MAX_BYTES
 from meshd.bearer.sessions import SESSIONS_PER_LINK_MAX
 from meshd.bearer.tcp import PENDING_MAX, TcpBearer
@@ -17,6 +19,7 @@ from meshd.bundle.record import BundleId
 from meshd.cl.tcpclv4 import events as cl
 from meshd.cl.tcpclv4.incoming import UNANSWERED_MAX_BYTES
 from meshd.cl.tcpclv4.messages import RefuseReason
+from meshd.cl.tcpclv4.outgoing import IN_FLIGHT_MAX
 from meshd.link.settings import BearerSettings, NeighbourSettings
 from meshd.node.events import (
     BundlesReceived,
@@ -84,7 +87,7 @@ async def test_two_bearers_carry_bundles_both_ways(nursery: trio.Nursery) -> Non
     assert [data for _, data in rows(at_bravo)] == bodies
     assert rows(at_alpha)[0][1] == b"back"
     assert at_alpha.all(TransfersAcknowledged) == []  # nothing is durable yet
-    bravo.accept_transfers(make_link(ALPHA), [transfer for transfer, _ in rows(at_bravo)])
+    accept([transfer for transfer, _ in rows(at_bravo)])
     acknowledged = await at_alpha.wait_for(TransfersAcknowledged)
     assert [i for event in acknowledged for i in event.ids] == [make_id(0), make_id(1), make_id(2)]
     (figures,) = alpha.snapshot()
@@ -130,9 +133,9 @@ async def test_our_refusals_reach_the_peer(nursery: trio.Nursery, dial: Dial) ->
     await peer.send([b"a", b"b", b"c"])
     await recorder.until(lambda: sum(len(event.rows) for event in recorder.all(BundlesReceived)) == 3)
     transfers = [row.transfer for event in recorder.all(BundlesReceived) for row in event.rows]
-    bearer.refuse_transfer(make_link(ALPHA), transfers[0], retriable=True, completed=False, text="full")
-    bearer.refuse_transfer(make_link(ALPHA), transfers[1], retriable=False, completed=True, text="known")
-    bearer.refuse_transfer(make_link(ALPHA), transfers[2], retriable=False, completed=False, text="malformed")
+    refuse(transfers[0], retriable=True, completed=False)
+    refuse(transfers[1], retriable=False, completed=True)
+    refuse(transfers[2], retriable=False, completed=False)
     await peer.until(lambda: len([event for event in peer.events if isinstance(event, cl.TransferRefused)]) == 3)
     reasons = [event.reason for event in peer.events if isinstance(event, cl.TransferRefused)]
     assert reasons == [RefuseReason.NO_RESOURCES, RefuseReason.COMPLETED, RefuseReason.NOT_ACCEPTABLE]
@@ -250,7 +253,7 @@ async def test_silence_writes_nothing_and_keeps_the_sessions(nursery: trio.Nurse
     bearer.send_bundles(make_link(ALPHA), [(make_id(1), [b"later"])])
     await peer.send([b"in"])
     (received,) = await recorder.wait_for(BundlesReceived)
-    bearer.accept_transfers(make_link(ALPHA), [row.transfer for row in received.rows])
+    accept([row.transfer for row in received.rows])
     for _ in range(20):
         await trio.testing.wait_all_tasks_blocked()
     with trio.move_on_after(0.05) as scope:
@@ -458,5 +461,37 @@ async def test_slow_store_stops_the_reader_and_nothing_is_lost(nursery: trio.Nur
     await trio.testing.wait_all_tasks_blocked(0.05)
     assert len(received()) == count // 2
     assert not done.is_set()
-    bearer.accept_transfers(make_link(ALPHA), received())
+    accept(received())
     await recorder.until(lambda: len(received()) == count)
+
+
+async def test_transfers_of_two_sessions_are_acknowledged_together(nursery: trio.Nursery, dial: Dial) -> None:
+    recorder = Recorder()
+    bearer = await start(nursery, make_bearer(recorder, BRAVO, {ALPHA: None}))
+    peers = [await (await dial(bearer.bound_address, ALPHA)).establish() for _ in range(2)]
+    sent = [await peer.send([b"first", b"second"]) for peer in peers]
+
+    def received() -> list[object]:
+        return [row.transfer for event in recorder.all(BundlesReceived) for row in event.rows]
+
+    await recorder.until(lambda: len(received()) == 4)
+    accept([])
+    accept(received())
+    for peer, ids in zip(peers, sent, strict=True):
+        await peer.until(partial(is_acknowledged, peer, ids))
+
+
+def is_acknowledged(peer: Peer, ids: list[int]) -> bool:
+    answered = [event.transfer_ids for event in peer.events if isinstance(event, cl.TransfersAcknowledged)]
+    return [each for some in answered for each in some] == ids
+
+
+async def test_what_a_session_has_no_room_for_comes_back(nursery: trio.Nursery, dial: Dial) -> None:
+    recorder = Recorder()
+    bearer = await start(nursery, make_bearer(recorder, BRAVO, {ALPHA: None}))
+    await (await dial(bearer.bound_address, ALPHA)).establish()
+    await recorder.wait_for(LinkUp)
+    bearer.send_bundles(make_link(ALPHA), [(make_id(n), [b""]) for n in range(IN_FLIGHT_MAX + 2)])
+    (failed,) = await recorder.wait_for(TransfersFailed)
+    assert list(failed.ids) == [make_id(IN_FLIGHT_MAX), make_id(IN_FLIGHT_MAX + 1)]
+    assert "too many" in failed.reason.text

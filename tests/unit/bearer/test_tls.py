@@ -7,19 +7,16 @@ SO_MARK.
 
 import random
 import ssl
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import trio
 
 from meshd.base.errors import SettingsError
-from meshd.bearer.tcp import TcpBearer
-from meshd.bearer.tls import TlsIdentity
-from meshd.bundle.eid import Eid
+from meshd.bearer.connection import accept
 from meshd.cl.tcpclv4.messages import CONTACT_HEADER, CONTACT_HEADER_TLS, SessionInit, pack_session_init
-from meshd.link.settings import NeighbourSettings, TlsPolicy
+from meshd.link.settings import TlsPolicy
 from meshd.node.events import BundlesReceived, LinkDown, LinkUp, TransfersAcknowledged
 from meshd.security.keys import KeyKind
 from meshd.security.settings import TlsSettings
@@ -29,82 +26,19 @@ from tests.unit.bearer.tcp_peers import (
     CHARLIE,
     PATIENCE_S,
     Peer,
-    Recorder,
     make_id,
     make_link,
-    make_settings,
 )
+from tests.unit.bearer.tls_pair import Side, assert_nothing_passed, host_now, make_identity, make_pair, reason_of
 from tests.unit.bearer.tls_peer import TlsPeer, make_foreign_context
 from tests.unit.security.mission_pki import DAY, MissionPki
 
 pytestmark = pytest.mark.root
 
 
-def host_now() -> datetime:
-    """OpenSSL goes by the host's clock, so these certificates do too."""
-    return datetime.now().astimezone()
-
-
 @pytest.fixture
 def pki() -> MissionPki:
     return MissionPki(now=host_now().replace(microsecond=0))
-
-
-def make_identity(files: TlsSettings, node: Eid, clock: Callable[[], datetime] = host_now) -> TlsIdentity:
-    return TlsIdentity(files, node, clock, host_now)
-
-
-class Side:
-    """A bearer with its recorder."""
-
-    def __init__(
-        self,
-        node: Eid,
-        neighbour: Eid,
-        address: str | None,
-        tls: TlsIdentity | None,
-        policy: TlsPolicy = TlsPolicy.REQUIRE,
-    ) -> None:
-        self.recorder = Recorder()
-        self.neighbour = neighbour
-        settings = make_settings("127.0.0.1:0" if address is None else None, tls=policy)
-        rows = [NeighbourSettings(neighbour, settings.name, address)]
-        self.bearer = TcpBearer(
-            settings, rows, node, self.recorder.dispatch, self.recorder.report, random.Random(1), tls
-        )
-
-    async def start(self, nursery: trio.Nursery) -> "Side":
-        await nursery.start(self.bearer.run)
-        return self
-
-    def received(self) -> list[bytes]:
-        return [row.data for event in self.recorder.all(BundlesReceived) for row in event.rows]
-
-
-async def reason_of(side: Side, *kinds: str) -> str:
-    """Of the first session that did not come about."""
-    wanted = kinds or ("session.refused",)
-    await side.recorder.until(lambda: any(kind in wanted for kind, _ in side.recorder.reports))
-    return next(str(fields["reason"]) for kind, fields in side.recorder.reports if kind in wanted)
-
-
-def assert_nothing_passed(*sides: Side) -> None:
-    for side in sides:
-        assert side.recorder.all(LinkUp) == []
-        assert side.received() == []
-
-
-async def make_pair(
-    nursery: trio.Nursery,
-    listening: TlsIdentity | None,
-    dialling: TlsIdentity | None,
-    policies: tuple[TlsPolicy, TlsPolicy] = (TlsPolicy.REQUIRE, TlsPolicy.REQUIRE),
-    names: tuple[Eid, Eid] = (BRAVO, ALPHA),
-) -> tuple[Side, Side]:
-    bravo = await Side(names[0], ALPHA, None, listening, policies[0]).start(nursery)
-    address = bravo.bearer.bound_address
-    alpha = await Side(names[1], BRAVO, address, dialling, policies[1]).start(nursery)
-    return bravo, alpha
 
 
 @pytest.mark.parametrize("kind", list(KeyKind))
@@ -126,7 +60,7 @@ async def test_bundles_pass_over_tls_both_ways(nursery: trio.Nursery, tmp_path: 
     assert alpha.received() == [b"back"]
     for side in (bravo, alpha):
         transfers = [row.transfer for event in side.recorder.all(BundlesReceived) for row in event.rows]
-        side.bearer.accept_transfers(make_link(side.neighbour), transfers)
+        accept(transfers)
     await bravo.recorder.wait_for(TransfersAcknowledged)
     await alpha.recorder.until(
         lambda: sum(len(event.ids) for event in alpha.recorder.all(TransfersAcknowledged)) == len(bodies)

@@ -98,15 +98,10 @@ class Pair:
 
 
 def feed(session: Session, data: bytes, now: float = 0.0) -> None:
-    """Give bytes to a session the way a shell does: into its own buffer where it offers one."""
+    """Give bytes to a session the way a shell does: no more at a time than it asks for."""
     while data:
-        room = session.receive_buffer()
-        if room is None:
-            session.receive_data(data, now)
-            return
-        size = min(len(room), len(data))
-        room[:size] = data[:size]
-        session.data_received(size, now)
+        size = session.receive_max_bytes or len(data)
+        session.receive_data(data[:size], now)
         data = data[size:]
 
 

@@ -273,3 +273,28 @@ def test_link_cut_one_way_is_ended_by_the_side_that_hears_nothing() -> None:
     (end,) = ends_of(pair.active)
     assert end.reason is EndReason.TERMINATED
     assert "idle timeout" in end.text
+
+
+def test_a_session_that_one_side_ends_because_it_is_idle_tells_both_sides_so() -> None:
+    pair = Pair(make_settings(ALPHA, BRAVO), make_settings(BRAVO, ALPHA)).establish()
+    pair.take()
+    assert pair.active.is_idle
+    assert not make_established().is_retiring
+    pair.active.terminate(TermReason.IDLE_TIMEOUT, "it carried nothing", 0.0)
+    assert pair.active.is_retiring
+    active, passive = pair.take()
+    assert pair.passive.is_retiring
+    assert active == [SessionEnded(EndReason.IDLE, "it carried nothing", False)]
+    assert passive == [SessionEnded(EndReason.IDLE, "the peer ended the session: idle timeout", False)]
+
+
+def test_an_idle_end_that_nobody_answers_is_an_ordinary_one() -> None:
+    """The peer may be gone."""
+    session = make_established()
+    session.terminate(TermReason.IDLE_TIMEOUT, "it carried nothing", 0.0)
+    session.handle_timer(10.0)
+    assert [end.reason for end in ends_of(session)] == [EndReason.TERMINATED]
+    session = make_established()
+    session.terminate(TermReason.IDLE_TIMEOUT, "it carried nothing", 0.0)
+    session.connection_lost("reset by peer")
+    assert [end.reason for end in ends_of(session)] == [EndReason.CONNECTION_LOST]

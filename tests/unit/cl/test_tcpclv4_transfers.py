@@ -113,24 +113,54 @@ def test_every_segment_but_the_last_is_acknowledged_at_once() -> None:
     assert written(session) == ACK.pack(2, END | 0x80, 9, 31)
 
 
-def test_large_segment_is_received_into_its_own_memory() -> None:
+def test_the_whole_length_is_acknowledged_even_without_the_end_flag() -> None:
+    session = make_established(make_settings(BRAVO, None, segment_bytes=2))
+    session.send_transfer([b"abc"], 3)
+    written(session)
+    session.receive_data(ACK.pack(2, 0, 0, 2), 0.0)
+    assert drain(session) == []
+    session.receive_data(ACK.pack(2, 0, 0, 3), 0.0)
+    assert drain(session) == [TransfersAcknowledged([0])]
+
+
+def test_a_large_segment_is_asked_for_in_pieces_of_its_own() -> None:
     session = make_established()
     body = random.Random(1).randbytes(200_000)
     wire = segment(WHOLE, 1, body)
     session.receive_data(wire[:50_000], 0.0)
-    room = session.receive_buffer()
-    assert room is not None
-    assert len(room) == len(wire) - 50_000
-    feed(session, wire[50_000:] + segment(WHOLE, 2, b"next"))
-    assert received(session) == [TransferRow(1, body), TransferRow(2, b"next")]
-    assert session.receive_buffer() is None
+    assert session.receive_max_bytes == len(wire) - 50_000
+    feed(session, wire[50_000:])
+    assert received(session) == [TransferRow(1, body)]
+    assert session.receive_max_bytes == SEGMENT_WHOLE.size  # another large one is expected
+    feed(session, segment(WHOLE, 2, b"next"))
+    assert received(session) == [TransferRow(2, b"next")]
+    assert session.receive_max_bytes is None
+
+
+def test_a_large_segment_that_comes_in_one_piece_is_not_copied() -> None:
+    session = make_established()
+    wire = segment(WHOLE, 1, random.Random(1).randbytes(200_000))
+    body = wire[SEGMENT_WHOLE.size :]
+    session.receive_data(wire[: SEGMENT_WHOLE.size], 0.0)
+    session.receive_data(body, 0.0)
+    assert received(session)[0].data is body
+
+
+def test_small_pieces_of_a_large_segment_are_gathered_in_their_order() -> None:
+    session = make_established()
+    body = random.Random(1).randbytes(200_000)
+    wire, pos = segment(WHOLE, 1, body), 0
+    for size in (100, 7, 20_000, 1, 70_000, 30, len(wire)):
+        session.receive_data(wire[pos : pos + size], 0.0)
+        pos += size
+    assert received(session) == [TransferRow(1, body)]
 
 
 def test_transfer_above_the_peers_mru_is_refused_before_a_byte_is_sent() -> None:
     session = make_established(mru=2000)
     session.send_transfer([b"x" * 2001], 2001)
     assert written(session) == b""
-    assert drain(session) == [TransferRefused(0, RefuseReason.NOT_ACCEPTABLE)]
+    assert drain(session) == [TransferRefused(0, None)]
     assert session.in_flight == 0
 
 

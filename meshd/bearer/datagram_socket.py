@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""UDP sockets that belong to one bearer: for one place of ours, or for a multicast group (RFC 1112, RFC 3493).
+
+Multicast never leaves the link (TTL and hop limit 1), and the group stays joined as long as the socket is open: a
+silent host could not answer the query of a switch, and leaving would be an emission. Packets are never larger than the
+device's MTU, whatever a path says: what does not fit is an error, not a fragment.
+"""
+
+import contextlib
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from meshd.bearer.sockets import Address, BearerError, explain, format_address, open_on_device, parse_address
+from meshd.link.settings import BearerSettings
+
+RECEIVE_BUFFER_BYTES: Final = 4 * 1024 * 1024
+"""About a third of a second at 100 Mbit/s: what comes in while something else has the processor."""
+RECEIVE_MIN_BYTES: Final = 9216
+"""A neighbour's datagrams may be larger than ours; what is cut short is refused as damaged."""
+TURN_DATAGRAMS: Final = 256
+"""Read at a time before other tasks get their turn."""
+
+_SO_RCVBUFFORCE: Final = 33
+_MTU_DISCOVER: Final = {socket.AF_INET: (socket.IPPROTO_IP, 10), socket.AF_INET6: (socket.IPPROTO_IPV6, 23)}
+_PMTUDISC_INTERFACE: Final = 4
+_MREQN: Final = struct.Struct("=4s4si")
+_MREQ6: Final = struct.Struct("=16sI")
+
+_LOST: Final = frozenset(
+    (errno.ENOBUFS, errno.EPERM, errno.EAGAIN, errno.ENOMEM, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EMSGSIZE)
+)
+"""The datagram is gone, as if the link had lost it; the socket is good."""
+_BROKEN: Final = frozenset((errno.ENODEV, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.ENXIO, errno.EINVAL))
+"""The socket is of no use any more."""
+
+
+class DatagramSocket:
+    """One socket.
+
+    Resource handling: closes with `close()` or `with`.
+    """
+
+    def __init__(self, settings: BearerSettings) -> None:
+        """Errors: BearerError."""
+        radio = settings.radio
+        where = radio.group or radio.listen
+        assert where is not None, "the settings were checked"
+        self._family, place = parse_address(where)
+        self._place: Address | None = None if radio.group is None else place
+        self._name = settings.name
+        self._receive_bytes = max(radio.mtu_bytes, RECEIVE_MIN_BYTES)
+        self.socket = open_on_device(self._family, socket.SOCK_DGRAM, settings)
+        try:
+            self._index = socket.if_nametoindex(settings.device)
+            self._set_up(place, is_group=radio.group is not None)
+        except OSError as error:
+            self.socket.close()
+            raise BearerError(f"bearer {settings.name} can't listen on {where}: {explain(error)}") from error
+
+    def _set_up(self, place: Address, *, is_group: bool) -> None:
+        sock = self.socket
+        level, option = _MTU_DISCOVER[self._family]
+        sock.setsockopt(level, option, _PMTUDISC_INTERFACE)
+        with contextlib.suppress(PermissionError):
+            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
+        if self._family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if is_group:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            place = self._join(place)
+            self._place = place
+        sock.bind(place)
+
+    def _join(self, group: Address) -> Address:
+        sock, index = self.socket, self._index
+        host = socket.inet_pton(self._family, group[0].partition("%")[0])
+        if self._family == socket.AF_INET:
+            interface = _MREQN.pack(host, bytes(4), index)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, interface)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, interface)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+            return group
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, _MREQ6.pack(host, index))
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
+        return group[0], group[1], 0, index
+
+    @property
+    def bound_address(self) -> str:
+        """Where it listens, with the port that the kernel chose."""
+        return format_address(self.socket.getsockname())
+
+    def is_current(self, device: str) -> bool:
+        """False when the device was removed and made again: the socket is bound to what is gone."""
+        try:
+            return socket.if_nametoindex(device) == self._index
+        except OSError:
+            return False
+
+    def send(self, data: bytes, to: Address | None) -> str | None:
+        """Send one datagram, to the group if there is one; why it was lost, or None.
+
+        Errors: BearerError: the socket is of no use any more.
+        """
+        place = self._place or to
+        assert place is not None, "the settings were checked"
+        try:
+            self.socket.sendto(data, place)
+        except OSError as error:
+            if error.errno in _LOST:
+                return f"a datagram to {format_address(place)} was lost here: {explain(error)}"
+            raise self._broken(error) from error
+        return None
+
+    def receive(self) -> Iterator[bytes]:
+        """What is there, at most TURN_DATAGRAMS. Errors: BearerError: the socket is of no use any more."""
+        for _ in range(TURN_DATAGRAMS):
+            try:
+                data = self.socket.recv(self._receive_bytes)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise self._broken(error) from error
+            yield data
+
+    def _broken(self, error: OSError) -> BearerError:
+        if error.errno not in _BROKEN:
+            raise error
+        return BearerError(f"bearer {self._name} has lost its socket: {explain(error)}")
+
+    def close(self) -> None:
+        """Close it."""
+        self.socket.close()

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the fountain machine of a bearer says, turned into events of the node.
+
+A node that can never answer has what all passes were sent of: nothing more can be known, and the node is told so.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, cast
+
+import trio
+
+from meshd.base.limits import INLINE_SIZE_MAX_BYTES
+from meshd.bearer.fountain_link import SECURITY, FountainLink
+from meshd.bearer.link import Figure
+from meshd.bearer.problems import Report
+from meshd.bundle.eid import Eid
+from meshd.bundle.record import BundleId
+from meshd.cl.fountain import events as cl
+from meshd.link.settings import ConvergenceLayer
+from meshd.node.events import (
+    BundlesReceived,
+    Event,
+    LinkDown,
+    LinkUp,
+    LinkWritable,
+    ReceivedRow,
+    RefusalReason,
+    TransfersAcknowledged,
+    TransfersFailed,
+)
+
+_FOR_GOOD: Final = frozenset((cl.FailureReason.REFUSED,))
+
+PeerEvent = (
+    cl.PeerUp | cl.PeerDown | cl.TransfersReceived | cl.TransfersAcknowledged | cl.TransfersSent | cl.TransfersFailed
+)
+
+
+class FountainVoice:
+    """Of one machine. Everything here dispatches: called by the bearer's own tasks only."""
+
+    def __init__(self, links: Mapping[Eid, FountainLink], dispatch: Callable[[Event], None], report: Report) -> None:
+        self._links = links
+        self._dispatch = dispatch
+        self._report = report
+        self._down: list[tuple[FountainLink, str]] = []
+
+    def take(self, event: PeerEvent) -> None:
+        """Tell the node; that a link is down is told by `finish`, after what failed by that."""
+        link = self._links[event.node]
+        match event:
+            case cl.PeerUp(_, is_blind):
+                self._take_up(link, is_blind=is_blind)
+            case cl.PeerDown():
+                self._down.append((link, cl.FailureReason.LINK_DOWN.value))
+            case cl.TransfersReceived(_, rows):
+                link.received_bundles += len(rows)
+                link.received_bytes += sum([len(row.data) for row in rows])
+                self._dispatch(BundlesReceived(link.id, [ReceivedRow((link, row.transfer), row.data) for row in rows]))
+            case cl.TransfersAcknowledged() | cl.TransfersSent():
+                ids = cast("Sequence[BundleId]", event.bundles)
+                link.note_acknowledged(ids)
+                self._dispatch(TransfersAcknowledged(link.id, ids))
+            case cl.TransfersFailed(_, bundles, reason):
+                self._fail(link, cast("Sequence[BundleId]", bundles), reason)
+
+    def finish(self) -> None:
+        """Nothing more has come up for now."""
+        down, self._down = self._down, []
+        for link, reason in down:
+            self.tell_down(link, reason)
+
+    def tell_down(self, link: FountainLink, reason: str) -> None:
+        """Nothing can be sent to it any more; what was under way goes back to the node."""
+        if not link.go_down(reason, trio.current_time()):
+            return
+        self._dispatch(LinkWritable(link.id, 0))  # what fails now must not come back on this link
+        if link.sent:
+            ids = list(link.sent)
+            link.sent.clear()
+            self._dispatch(TransfersFailed(link.id, ids, _make_failure(reason, session_ended=True)))
+        self._dispatch(LinkDown(link.id, reason))
+        fields: dict[str, Figure] = {"bearer": link.id.bearer, "link": str(link.id), "reason": reason}
+        self._report("session.ended", fields)
+
+    def announce(self, link: FountainLink, credit_bytes: int, window_bytes: int) -> None:
+        """Tell the node how much the link takes, when that has grown."""
+        if link.grant(credit_bytes, window_bytes):
+            self._dispatch(LinkWritable(link.id, credit_bytes))
+
+    def _take_up(self, link: FountainLink, *, is_blind: bool) -> None:
+        was_blind = link.is_blind
+        is_new = link.come_up(is_blind=is_blind, now=trio.current_time())
+        if is_new or was_blind is not is_blind:
+            fields: dict[str, Figure] = {"link": str(link.id), "cl": ConvergenceLayer.FOUNTAIN.value, "tls": SECURITY}
+            self._report("session.established", fields | {"is_blind": is_blind, "address": link.settings.address})
+        if is_new:
+            self._dispatch(LinkUp(link.id, INLINE_SIZE_MAX_BYTES))
+
+    def _fail(self, link: FountainLink, bundles: Sequence[BundleId], reason: cl.FailureReason) -> None:
+        # Those that the death of the link has brought back already are known to the machine a little longer.
+        ids = [bundle for bundle in bundles if link.sent.pop(bundle, None) is not None]
+        if ids:
+            is_over = reason is cl.FailureReason.LINK_DOWN
+            failure = _make_failure(reason.value, session_ended=is_over, is_final=reason in _FOR_GOOD)
+            self._dispatch(TransfersFailed(link.id, ids, failure))
+
+
+def _make_failure(text: str, *, session_ended: bool, is_final: bool = False) -> RefusalReason:
+    return RefusalReason(completed=False, retriable=not is_final, session_ended=session_ended, text=text)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a bearer's configuration to the settings of its fountain machine."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from meshd.bearer.sockets import Address, parse_address
+from meshd.bundle.eid import Eid
+from meshd.cl.fountain.settings import FountainSettings, PeerSettings
+from meshd.link.settings import BearerSettings, Direction, NeighbourSettings
+from meshd.security.node_index import node_index
+
+MARKS_AHEAD_MIN: Final = 64
+
+
+def make_fountain_settings(bearer: BearerSettings, node: Eid, direction: Direction) -> FountainSettings:
+    """`direction` is the bearer's, or RX where this node may not send."""
+    radio = bearer.radio
+    where = radio.group or radio.listen or ""
+    return FountainSettings(
+        node=node,
+        index=node_index(node, bearer.name),
+        rate_bps=bearer.rate_bps,
+        owd_s=radio.delay_ms / 1000,
+        mtu_bytes=radio.mtu_bytes,
+        ip_version=6 if where.startswith("[") else 4,
+        direction=direction,
+        modem_buffer_bytes=radio.modem_buffer_bytes,
+        is_multicast=radio.group is not None,
+        blind_overhead=radio.blind_overhead_pct / 100,
+        emcon_rtc=radio.emcon_rtc,
+        emcon_rti_s=float(radio.emcon_rti_s),
+    )
+
+
+def make_peers(bearer: str, neighbours: Iterable[NeighbourSettings]) -> list[PeerSettings]:
+    """One for each neighbour."""
+    return [PeerSettings(each.node, node_index(each.node, bearer), is_blind=each.blind) for each in neighbours]
+
+
+def make_places(neighbours: Iterable[NeighbourSettings]) -> dict[Eid, Address]:
+    """Where each neighbour listens, of those that have an address."""
+    return {each.node: parse_address(each.address)[1] for each in neighbours if each.address is not None}
+
+
+def count_marks_ahead(settings: FountainSettings) -> int:
+    """Datagrams of about a second: so far ahead replay marks are saved."""
+    return max(settings.rate_bps // 8 // settings.mtu_bytes, MARKS_AHEAD_MIN)

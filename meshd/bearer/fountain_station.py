@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One fountain machine at work: its socket, its timer, its threads and its file of replay marks.
+
+Tasks: one that listens, and opens the socket again when the device comes back; one that keeps time, sends what the
+machine wants sent, and tells the node; one that saves marks; one that looks after the device, after neighbour entries
+and after what was refused. What a node wants of a link is done at once and told later, by the task that keeps time.
+"""
+
+import contextlib
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+import trio
+
+from meshd.base.errors import MeshdError
+from meshd.bearer.backoff import Backoff
+from meshd.bearer.connection import Row
+from meshd.bearer.datagram_socket import DatagramSocket
+from meshd.bearer.fountain_events import FountainVoice
+from meshd.bearer.fountain_link import FountainLink
+from meshd.bearer.link import Figure
+from meshd.bearer.problems import Problems, Report
+from meshd.bearer.sockets import Address, BearerError
+from meshd.bundle.eid import Eid
+from meshd.bundle.scan import scan_untrusted
+from meshd.bundle.stored_chunk import in_memory
+from meshd.cl.fountain import events as cl
+from meshd.cl.fountain.datagram import Fault
+from meshd.cl.fountain.machine import CREDIT_MIN_BYTES, CREDIT_S, Machine
+from meshd.link.settings import BearerSettings
+from meshd.node.events import Event
+from meshd.security.replay_window import Mark
+
+WATCH_S: Final = 2.0
+FAULTS_REPORTED_S: Final = 60.0
+"""What is refused or lost is told at once, and then no more often than this."""
+WORK_THREADS_MAX: Final = 2
+"""Objects encoded or decoded at a time."""
+SAVE_AGAIN_S: Final = 1.0
+_CLONED: Final = (
+    "somebody sends under this node's name what it did not send: nothing leaves this bearer any more. "
+    "If this disk was restored from a copy, enrol the node anew; else its keys are in other hands: roll the link key"
+)
+
+
+class NeighbourPort(Protocol):
+    """The kernel's neighbour entries."""
+
+    def pin(self, device: str, host: str, mac: str | None) -> bool:
+        """Make the entry permanent; without a MAC, the one that is known. False: none is known. Errors: MeshdError."""
+
+    def release(self, device: str, host: str) -> None:
+        """The kernel may find it out anew. Errors: MeshdError."""
+
+
+class FountainStation:
+    """One machine from its start to its end; a bearer makes another one when its neighbours change."""
+
+    def __init__(
+        self,
+        settings: BearerSettings,
+        machine: Machine,
+        links: Mapping[Eid, FountainLink],
+        places: Mapping[Eid, Address],
+        save_marks: Callable[[Mapping[Eid, Mark]], None],
+        entries: NeighbourPort,
+        dtn_ms: Callable[[], int],
+        dispatch: Callable[[Event], None],
+        report: Report,
+        rng: random.Random,
+        *,
+        is_frozen: bool,
+    ) -> None:
+        """`save_marks` blocks until they are on the disk."""
+        self._settings = settings
+        self.machine = machine
+        self._links = links
+        self._places = places
+        self._save_marks = save_marks
+        self._entries = entries
+        self._dtn_ms = dtn_ms
+        self._report = report
+        self._voice = FountainVoice(links, dispatch, report)
+        self._problems = Problems(settings.name, report)
+        self._backoff = Backoff(rng)
+        self._threads = trio.CapacityLimiter(WORK_THREADS_MAX)
+        self._wake = trio.Event()
+        self._marks: Mapping[Eid, Mark] = {}
+        self._marks_wanted = trio.Event()
+        self._window_bytes = max(int(settings.rate_bps * CREDIT_S / 8), CREDIT_MIN_BYTES)
+        self._socket: DatagramSocket | None = None
+        self._listening = trio.CancelScope()
+        self._pinned: set[Eid] = set()
+        self._is_frozen = self._is_machine_frozen = is_frozen
+        self._is_cloned = False
+        self._told: Counter[str] = Counter()
+        self._told_at = -math.inf
+        self.lost_here = 0
+        """Datagrams that the kernel did not take."""
+        self._lost_told_at = -math.inf
+        if is_frozen:
+            machine.freeze()
+
+    @property
+    def bound_address(self) -> str | None:
+        """Where it listens; None: nowhere at the moment."""
+        return self._socket.bound_address if self._socket else None
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled. Started when the first attempt to open the socket is over."""
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._listen)
+                nursery.start_soon(self._drive, nursery)
+                nursery.start_soon(self._keep_marks)
+                nursery.start_soon(self._watch)
+                task_status.started()
+        finally:
+            for node in self._pinned:
+                self._release(node)
+
+    def give_up(self, reason: str) -> None:
+        """All links are down; called when `run` has ended."""
+        for link in self._links.values():
+            link.detach()
+            self._voice.tell_down(link, reason)
+
+    # What the node wants. Nothing here dispatches.
+
+    def send_bundles(self, link: FountainLink, rows: Sequence[Row]) -> None:
+        """Send these in order."""
+        now, dtn_ms = trio.current_time(), self._dtn_ms()
+        out = []
+        for bundle, chunks in rows:
+            data = b"".join(in_memory(chunks))
+            header = scan_untrusted(data)
+            age_ms = dtn_ms - bundle.time_ms if header.age_ms is None else header.age_ms
+            link.sent[bundle] = len(data)
+            expires_at = now + (header.lifetime_ms - age_ms) / 1000
+            out.append(cl.OutgoingRow(bundle, (data,), header.precedence, expires_at))
+            link.known_credit_bytes = max(link.known_credit_bytes - len(data), 0)
+        self.machine.send_bundles(link.id.neighbour, out, now)
+        self._wake.set()
+
+    def answer_accepted(self, node: Eid, transfers: Sequence[int]) -> None:
+        """See Answerer."""
+        self.machine.accept(node, transfers, trio.current_time())
+        self._wake.set()
+
+    def answer_refused(self, node: Eid, transfer: int, *, is_retriable: bool) -> None:
+        """See Answerer."""
+        self.machine.refuse(node, transfer, trio.current_time(), is_retriable=is_retriable)
+        self._wake.set()
+
+    def freeze(self) -> None:
+        """Silence: nothing is sent; receiving goes on."""
+        self._is_frozen = True
+        self._update_silence()
+
+    def thaw(self) -> None:
+        """The silence is over."""
+        self._is_frozen = False
+        self._update_silence()
+
+    def _update_silence(self) -> None:
+        must_freeze = self._is_frozen or self._is_cloned or self._socket is None
+        if must_freeze is not self._is_machine_frozen:
+            self._is_machine_frozen = must_freeze
+            if must_freeze:
+                self.machine.freeze()
+            else:
+                self.machine.thaw(trio.current_time())
+            self._wake.set()
+
+    # Tasks.
+
+    async def _listen(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        while True:
+            try:
+                with contextlib.closing(DatagramSocket(self._settings)) as sock:
+                    self._enter(sock)
+                    task_status.started()
+                    task_status = trio.TASK_STATUS_IGNORED
+                    with trio.CancelScope() as self._listening:
+                        await self._receive(sock)
+            except BearerError as error:
+                self._problems.report("listen", str(error))
+                task_status.started()
+                task_status = trio.TASK_STATUS_IGNORED
+            self._socket = None
+            self._update_silence()
+            await trio.sleep(self._backoff.next_s())
+
+    def _enter(self, sock: DatagramSocket) -> None:
+        self._socket = sock
+        self._problems.clear("listen")
+        self._backoff.reset()
+        self._update_silence()
+        self._report("bearer.started", {"bearer": self._settings.name, "fountain": sock.bound_address})
+
+    async def _receive(self, sock: DatagramSocket) -> None:
+        machine = self.machine
+        while True:
+            await trio.lowlevel.wait_readable(sock.socket)
+            now = trio.current_time()
+            for data in sock.receive():
+                machine.receive_datagram(data, now)
+            if machine.faults[Fault.CLONED.value]:
+                self._stop_for_good()
+            self._wake.set()
+
+    async def _drive(self, nursery: trio.Nursery) -> None:
+        machine = self.machine
+        while True:
+            wake = self._wake = trio.Event()
+            now = trio.current_time()
+            if machine.get_timer() <= now:
+                machine.handle_timer(now)
+            self._send(now)
+            self._tell(nursery)
+            with trio.move_on_at(machine.get_timer()):
+                await wake.wait()
+
+    def _send(self, now: float) -> None:
+        for datagram in self.machine.datagrams_to_send(now):
+            sock = self._socket
+            if sock is None:
+                return
+            try:
+                lost = sock.send(datagram.data, self._places.get(datagram.node) if datagram.node else None)
+            except BearerError as error:
+                self._problems.report("listen", str(error))
+                self._listening.cancel()
+                return
+            if lost is not None:
+                self._note_lost(lost, now)
+
+    def _note_lost(self, reason: str, now: float) -> None:
+        self.lost_here += 1
+        if now - self._lost_told_at >= FAULTS_REPORTED_S:
+            self._lost_told_at = now
+            self._report("bearer.problem", {"bearer": self._settings.name, "problem": reason})
+
+    def _tell(self, nursery: trio.Nursery) -> None:
+        machine, voice = self.machine, self._voice
+        while (event := machine.next_event()) is not None:
+            match event:
+                case cl.WorkRequested():
+                    nursery.start_soon(self._work, event)
+                case cl.MarksToSave(marks):
+                    self._marks = marks
+                    self._marks_wanted.set()
+                case cl.StateCloned():
+                    self._stop_for_good()
+                case _:
+                    voice.take(event)
+        voice.finish()
+        for node, link in self._links.items():
+            if link.is_up:
+                voice.announce(link, machine.credit_bytes(node), self._window_bytes)
+
+    async def _work(self, wanted: cl.WorkRequested) -> None:
+        result = await trio.to_thread.run_sync(wanted.work, limiter=self._threads)
+        self.machine.handle_work_done(wanted.job, result, trio.current_time())
+        self._wake.set()
+
+    async def _keep_marks(self) -> None:
+        while True:
+            await self._marks_wanted.wait()
+            self._marks_wanted = trio.Event()
+            marks = self._marks
+            try:
+                await trio.to_thread.run_sync(self._save_marks, marks)
+            except OSError as error:
+                self._problems.report("marks", f"replay marks can't be saved, so nothing is taken: {error.strerror}")
+                await trio.sleep(SAVE_AGAIN_S)
+                self._marks_wanted.set()
+                continue
+            self._problems.clear("marks")
+            self.machine.marks_saved(marks, trio.current_time())
+            self._wake.set()
+
+    async def _watch(self) -> None:
+        while True:
+            if self._socket is not None and not self._socket.is_current(self._settings.device):
+                self._listening.cancel()
+            for node, link in self._links.items():
+                self._look_after_entry(node, link)
+            self._report_faults(trio.current_time())
+            await trio.sleep(WATCH_S)
+
+    # Neighbour entries: who is silent can't answer the question for its hardware address.
+
+    def _look_after_entry(self, node: Eid, link: FountainLink) -> None:
+        place = self._places.get(node)
+        if place is None:
+            return
+        mac = link.settings.mac
+        if node in self._pinned:
+            if mac is None and not link.is_up:
+                self._release(node)  # it may have other hardware when it comes back
+        elif mac is not None or link.is_up:
+            try:
+                if self._entries.pin(self._settings.device, place[0], mac):
+                    self._pinned.add(node)
+                self._problems.clear("entry")
+            except MeshdError as error:
+                self._problems.report("entry", f"{node.uri} can't be reached while it is silent: {error}")
+
+    def _release(self, node: Eid) -> None:
+        self._pinned = self._pinned - {node}
+        try:
+            self._entries.release(self._settings.device, self._places[node][0])
+        except MeshdError as error:
+            self._problems.report("entry", str(error))
+
+    # What goes wrong.
+
+    def _stop_for_good(self) -> None:
+        if not self._is_cloned:
+            self._is_cloned = True
+            self._update_silence()
+            self._report("link.alarm", {"bearer": self._settings.name, "reason": _CLONED})
+
+    def _report_faults(self, now: float) -> None:
+        """What was refused, and what could not be decoded, since it was told last."""
+        faults = Counter(self.machine.faults)
+        failures = sum(int(row["decode_failures"]) for row in self.machine.snapshot(now))
+        faults += Counter({"decoding": failures})
+        new = faults - self._told
+        del new[Fault.OWN.value]  # what a medium echoes
+        if new and now - self._told_at >= FAULTS_REPORTED_S:
+            self._told, self._told_at = faults, now
+            fields: dict[str, Figure] = {"bearer": self._settings.name}
+            self._report("link.datagrams_refused", fields | dict(new))
+
+    def snapshot(self) -> list[dict[str, Figure]]:
+        """One row of figures for each link."""
+        now = trio.current_time()
+        by_node = {str(row.pop("node")): row for row in self.machine.snapshot(now)}
+        rows = []
+        for link in self._links.values():
+            figures: dict[str, Figure] = dict(by_node[link.id.neighbour.uri])
+            state, heard_s = figures.pop("state"), figures["last_heard_s"]
+            figures["last_heard_s"] = heard_s if isinstance(heard_s, float) and math.isfinite(heard_s) else None
+            rows.append(link.describe(now) | figures | {"peer": state, "lost_here": self.lost_here})
+        return rows
