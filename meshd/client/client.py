@@ -127,12 +127,26 @@ class Client:
         """Drop a message that was begun."""
         self.call("send.abort", {"submission": submission})
 
-    def send_bytes(self, destination: str, data: bytes, *, precedence: str = "ROUTINE") -> SentMessage:
-        """Send a small message (at most 1 MiB) in one go."""
-        submission = self.send_open(destination, precedence=precedence, size_bytes=len(data))
-        if data:
-            self.send_data(submission, data)
-        return self.send_close(submission)
+    def send_bytes(
+        self,
+        destination: str,
+        data: bytes,
+        *,
+        precedence: str = "ROUTINE",
+        lifetime_ms: int | None = None,
+        report: bool = True,
+        endpoint: str = "inbox",
+    ) -> SentMessage:
+        """Send a small message (at most 1 MiB) in one go. When this returns it is stored for good."""
+        params = {
+            "destination": destination,
+            "precedence": precedence,
+            "lifetime_ms": lifetime_ms,
+            "report": report,
+            "endpoint": endpoint,
+            "data": data,
+        }
+        return SentMessage(*pick(self.call("send.message", params), SentMessage._fields))
 
     def wait_message(self, message: str, state: str = "delivered", timeout_s: float | None = None) -> MessageState:
         """Wait until a message is `forwarded` or `delivered`, or will never be. ControlError `timeout`."""
@@ -143,9 +157,12 @@ class Client:
         """Become the receiver of an application endpoint; returns the receiver for the other `recv` methods."""
         return int(self.call("recv.open", {"endpoint": endpoint})["receiver"])
 
-    def recv_next(self, receiver: int, timeout_s: float | None = None) -> ReceivedMessage:
-        """Wait for a message; the same again until it is confirmed. ControlError `timeout`."""
-        reply = self._long_poll("recv.next", {"receiver": receiver}, timeout_s)
+    def recv_next(self, receiver: int, timeout_s: float | None = None, *, data_max_bytes: int = 0) -> ReceivedMessage:
+        """Wait for a message; the same again until it is confirmed. ControlError `timeout`.
+
+        Content of one bundle of at most `data_max_bytes` (1 MiB) is in `data` then and need not be read.
+        """
+        reply = self._long_poll("recv.next", {"receiver": receiver, "data_max_bytes": data_max_bytes}, timeout_s)
         return ReceivedMessage(*pick(reply, ReceivedMessage._fields))
 
     def recv_read(self, receiver: int, message: str, offset: int, size_bytes: int) -> bytes:

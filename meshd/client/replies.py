@@ -19,7 +19,7 @@ class SentMessage(NamedTuple):
 
 
 class ReceivedMessage(NamedTuple):
-    """The answer to `recv.next`."""
+    """The answer to `recv.next`; `data` is None unless it was asked for and is small enough."""
 
     message: str
     ref: str
@@ -29,6 +29,7 @@ class ReceivedMessage(NamedTuple):
     size_bytes: int
     created_ms: int
     expiry_ms: int
+    data: bytes | None = None
 
 
 class MessageState(NamedTuple):

@@ -47,6 +47,13 @@ _SECONDS: Final = ParamSpec(ParamKind.SECONDS, None, nullable=True)
 _BUNDLE: Final = {"bundle": _text()}
 _SUBMISSION: Final = {"submission": _integer()}
 _RECEIVER: Final = {"receiver": _integer()}
+_NEW_MESSAGE: Final = {
+    "destination": _text(),
+    "precedence": _text("ROUTINE", choices=PRECEDENCE_NAMES),
+    "lifetime_ms": _integer(nullable=True, maximum=LIFETIME_MAX_MS),
+    "report": ParamSpec(ParamKind.SWITCH, default=True),
+    "endpoint": _text(DEFAULT_ENDPOINT),
+}
 _MESSAGE: Final = {**_RECEIVER, "message": _text()}
 
 _ROWS: Final = (
@@ -61,15 +68,14 @@ _ROWS: Final = (
     MethodSpec("peers", {}, "List the neighbours with their state (up, down, silent) and what waits for them."),
     MethodSpec("links", {}, "List the links with their state, posture, counters and the reason of the last end."),
     MethodSpec(
+        "send.message",
+        {**_NEW_MESSAGE, "data": ParamSpec(ParamKind.BYTES)},
+        "Send a message that fits into one request. Answered when it is stored for good, as `send.close` is.",
+        mutating=True,
+    ),
+    MethodSpec(
         "send.open",
-        {
-            "destination": _text(),
-            "precedence": _text("ROUTINE", choices=PRECEDENCE_NAMES),
-            "lifetime_ms": _integer(nullable=True, maximum=LIFETIME_MAX_MS),
-            "size_bytes": _integer(nullable=True, maximum=MESSAGE_SIZE_MAX_BYTES),
-            "report": ParamSpec(ParamKind.SWITCH, default=True),
-            "endpoint": _text(DEFAULT_ENDPOINT),
-        },
+        {**_NEW_MESSAGE, "size_bytes": _integer(nullable=True, maximum=MESSAGE_SIZE_MAX_BYTES)},
         "Begin a message to an endpoint. `endpoint` is the application of this node that it comes from.",
         mutating=True,
     ),
@@ -101,8 +107,13 @@ _ROWS: Final = (
     ),
     MethodSpec(
         "recv.next",
-        {**_RECEIVER, "timeout_s": _SECONDS},
-        "Wait for a message; the same one again until it is confirmed.",
+        {
+            **_RECEIVER,
+            "timeout_s": _SECONDS,
+            "data_max_bytes": _integer(0, maximum=DATA_SIZE_MAX_BYTES),
+        },
+        "Wait for a message; the same one again until it is confirmed. Content of one bundle up to `data_max_bytes`"
+        " comes along as `data`; other content has to be read.",
         mutating=True,
     ),
     MethodSpec(

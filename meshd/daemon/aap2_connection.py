@@ -10,6 +10,7 @@ import fcntl
 import math
 import termios
 from collections.abc import Callable
+from inspect import isawaitable
 from typing import Any, Final, assert_never
 
 import trio
@@ -171,7 +172,8 @@ class Aap2Connection:
 
     async def _call(self, method: str, **params: Any) -> Any:
         """A method of the control protocol, in this client's name. Raises ControlError."""
-        return await self._handler.call(self, method, check_params(method, METHODS[method].params, params))
+        answer = self._handler.call(self, method, check_params(method, METHODS[method].params, params))
+        return await answer if isawaitable(answer) else answer
 
     # What the client wants to be.
 

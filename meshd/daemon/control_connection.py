@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """One accepted connection of the control socket: tasks around the session machine.
 
-    reader   bytes from the socket -> machine -> one task per request
-    writer   machine -> bytes to the socket
+    reader   bytes from the socket -> machine -> requests, answered at once or by one task each -> bytes to the socket
+    writer   machine -> bytes to the socket, as far as it did not take them at once
     timer    the machine's deadline, as long as it has one
 
-Each request runs in a task of its own, so that a long poll holds up nothing else; requests that `ordered_by` ties
-together wait for the one before. A client that stops reading is dropped: at once when its output queue overflows, or
-when it has taken nothing for STALLED_S although there was something to take.
+A request that has to wait does so in a task of its own, so that a long poll holds up nothing else; requests that
+`ordered_by` ties together wait for the one before. A client that stops reading is dropped: at once when its output
+queue overflows, or when it has taken nothing for STALLED_S although there was something to take.
 What methods mean is left to the ControlHandler; any error of its that is no ControlError is our own fault and passes.
 """
 
+import os
+from collections.abc import Awaitable
+from functools import partial
+from inspect import isawaitable
 from typing import Any, Final
 
 import trio
@@ -19,7 +23,7 @@ from meshd.control.errors import ControlError
 from meshd.control.frames import Request
 from meshd.control.methods import METHODS, introspection
 from meshd.control.server_session import ServerSession, SessionEnded
-from meshd.daemon.control_handler import ControlHandler
+from meshd.daemon.control_handler import ControlHandler, Pending
 from meshd.daemon.control_peer import Peer
 
 RECEIVE_MAX_BYTES: Final = 256 * 1024
@@ -38,9 +42,13 @@ class ControlConnection:
         self.peer = peer
         self.id = session_id
         self._stream = stream
+        self._fd = stream.socket.fileno()
         self._machine = machine
         self._mutating = mutating
         self._output_ready = trio.Event()
+        self._unsent = b""
+        self._is_writing = False
+        """The writer has something that the socket did not take at once."""
         self._request_done = trio.Event()
         self._lane_ends: dict[tuple[str, int], trio.Event] = {}
         self._ended = False
@@ -65,11 +73,14 @@ class ControlConnection:
             handler.session_closed(self)
 
     async def _read(self, nursery: trio.Nursery, handler: ControlHandler) -> None:
-        """Turn bytes into request tasks until the client is gone or the session has ended."""
+        """Turn bytes into requests until the client is gone or the session has ended."""
         while not self._ended:
+            await trio.lowlevel.wait_readable(self._fd)
             try:
-                data = await self._stream.receive_some(RECEIVE_MAX_BYTES)
-            except trio.BrokenResourceError:
+                data = os.read(self._fd, RECEIVE_MAX_BYTES)
+            except BlockingIOError:
+                continue
+            except ConnectionResetError:
                 data = b""
             if not data:
                 nursery.cancel_scope.cancel()
@@ -83,8 +94,29 @@ class ControlConnection:
             if isinstance(event, SessionEnded):
                 self._end(nursery, event)
             else:
-                nursery.start_soon(self._serve_request, nursery, handler, event, *self._enter_lane(event))
-        self._output_ready.set()
+                self._start_request(nursery, handler, event)
+        self._flush()
+
+    def _start_request(self, nursery: trio.Nursery, handler: ControlHandler, request: Request) -> None:
+        """Answer it at once if nothing has to be waited for."""
+        lane = self._lane(request)
+        before = None if lane is None else self._lane_ends.get(lane)
+        answer = None
+        if before is None:
+            try:
+                answer = self._call(handler, request)
+            except ControlError as error:
+                self._machine.respond_error(request.id, error)
+                return
+            if not isawaitable(answer):
+                self._machine.respond(request.id, answer)
+                return
+        if isinstance(answer, Pending):
+            answer.on_settled = partial(self._hurry, request.id)
+        mine = trio.Event()
+        if lane is not None:
+            self._lane_ends[lane] = mine
+        nursery.start_soon(self._finish_request, nursery, handler, request, answer, before, mine)
 
     def _end(self, nursery: trio.Nursery, event: SessionEnded) -> None:
         """Let the writer say why, for a moment; a client that does not read is not waited for."""
@@ -98,42 +130,44 @@ class ControlConnection:
             self._request_done = trio.Event()
             await self._request_done.wait()
 
-    def _enter_lane(self, request: Request) -> tuple[trio.Event | None, trio.Event]:
-        """Return what the request has to wait for, and what to set when it is done."""
-        mine = trio.Event()
+    def _lane(self, request: Request) -> tuple[str, int] | None:
+        """Requests of one lane are served one after the other."""
         ordered_by = METHODS[request.method].ordered_by
-        if ordered_by is None:
-            return None, mine
-        lane = (ordered_by, request.params[ordered_by])
-        before = self._lane_ends.get(lane)
-        self._lane_ends[lane] = mine
-        return before, mine
+        return None if ordered_by is None else (ordered_by, request.params[ordered_by])
 
-    def _leave_lane(self, request: Request, mine: trio.Event) -> None:
-        mine.set()
-        ordered_by = METHODS[request.method].ordered_by
-        if ordered_by is not None and self._lane_ends.get((ordered_by, request.params[ordered_by])) is mine:
-            del self._lane_ends[ordered_by, request.params[ordered_by]]
-
-    async def _serve_request(
+    async def _finish_request(
         self,
         nursery: trio.Nursery,
         handler: ControlHandler,
         request: Request,
+        answer: Awaitable[Any] | None,
         before: trio.Event | None,
         mine: trio.Event,
     ) -> None:
-        if before is not None:
-            await before.wait()
+        """Wait for the answer, after having asked for it when the request `before` is done."""
         try:
-            self._machine.respond(request.id, await self._answer(handler, request))
+            if before is not None:
+                await before.wait()
+                answer = self._call(handler, request)
+            result = await answer if isawaitable(answer) else answer
+            if not isinstance(answer, Pending) or answer.on_settled is None:
+                self._machine.respond(request.id, result)
         except ControlError as error:
             self._machine.respond_error(request.id, error)
-        self._leave_lane(request, mine)
+        mine.set()
+        lane = self._lane(request)
+        if lane is not None and self._lane_ends.get(lane) is mine:
+            del self._lane_ends[lane]
         self._start_requests(nursery, handler)
         self._request_done.set()
 
-    async def _answer(self, handler: ControlHandler, request: Request) -> Any:
+    def _hurry(self, request_id: int, result: dict[str, Any]) -> None:
+        """Answer before the task that waits has woken up."""
+        self._machine.respond(request_id, result)
+        self._flush()
+
+    def _call(self, handler: ControlHandler, request: Request) -> Any:
+        """The result, or what has to be awaited for it. Raises ControlError."""
         if METHODS[request.method].mutating and not self._mutating:
             raise ControlError(
                 "unauthorised",
@@ -142,20 +176,35 @@ class ControlConnection:
             )
         if request.method == "introspect":
             return introspection()
-        return await handler.call(self, request.method, request.params)
+        return handler.call(self, request.method, request.params)
+
+    def _flush(self) -> None:
+        """Write without waiting; the writer does the rest, and also finds out when the client is gone."""
+        while not self._is_writing and (data := self._machine.data_to_send(trio.current_time())):
+            try:
+                size_bytes = os.write(self._fd, data)
+            except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+                size_bytes = 0
+            self._unsent = data[size_bytes:]
+            self._is_writing = bool(self._unsent)
+        if self._is_writing or self._ended:
+            self._output_ready.set()
 
     async def _write(self, nursery: trio.Nursery, stalled_s: float) -> None:
         """Hand the machine's bytes to the socket; drop a client that takes none for `stalled_s`."""
         while True:
             await self._output_ready.wait()
             self._output_ready = trio.Event()
-            while data := self._machine.data_to_send(trio.current_time()):
+            self._is_writing = True
+            while data := self._unsent or self._machine.data_to_send(trio.current_time()):
                 try:
                     with trio.fail_after(stalled_s):
                         await self._stream.send_all(data)
                 except (trio.BrokenResourceError, trio.TooSlowError):
                     nursery.cancel_scope.cancel()
                     return
+                self._unsent = b""
+            self._is_writing = False
             if self._ended:
                 nursery.cancel_scope.cancel()
 

@@ -6,6 +6,7 @@ the bearers say goodbye where they may, the store commits what it has, and the g
 lease ends.
 """
 
+import gc
 import random
 import secrets
 import signal
@@ -19,6 +20,7 @@ import trio
 from meshd.base.errors import SettingsError, StoreError
 from meshd.base.version import __version__
 from meshd.bearer.bearer import Bearer
+from meshd.bearer.fountain import FountainBearer
 from meshd.bearer.mtcp import MtcpAdapter
 from meshd.bearer.tcp import TcpBearer
 from meshd.bundle.eid import Eid
@@ -33,6 +35,7 @@ from meshd.daemon.engine import Engine
 from meshd.daemon.event_hub import EventHub
 from meshd.daemon.journal import Journal
 from meshd.daemon.queries import Queries
+from meshd.daemon.radio_state import RadioState, load_link_files
 from meshd.daemon.receivers import Receivers
 from meshd.daemon.service import Service
 from meshd.daemon.submissions import Submissions
@@ -41,10 +44,12 @@ from meshd.daemon.timer import AgentTimer
 from meshd.daemon.tls import load_identity
 from meshd.emcon.gate import EmissionGate
 from meshd.link.settings import BearerSettings, Posture
+from meshd.linux.memory import give_back_memory, keep_freed_memory
+from meshd.linux.neighbour_table import NeighbourTable
 from meshd.linux.sd_notify import SdNotify
 from meshd.node.agent import Agent
-from meshd.node.commands import WriteStore
-from meshd.node.events import ClockStepped, Event, PosturesChanged, StoreRecovered, TimerFired
+from meshd.node.commands import StreamCommand, WriteStore
+from meshd.node.events import ClockStepped, DataUnreadable, Event, PosturesChanged, StoreRecovered, TimerFired
 from meshd.routing.static_router import StaticRouter
 from meshd.settings.compare import compare, merge
 from meshd.settings.configuration import Configuration
@@ -88,12 +93,22 @@ class Node:
             now,
         )
         self._writer = StoreWriter(
-            self._log, self._stored, self._store_trouble, lambda: self._agent.dtn_ms(monotonic_s())
+            self._log,
+            self._stored,
+            self._store_trouble,
+            lambda: self._agent.dtn_ms(monotonic_s()),
+            lambda results: self._engine.streamed(results),
+            lambda ids, text: self._engine.dispatch(DataUnreadable(ids, text)),
+            # An order of silence must not wait for a disk that hangs.
+            may_wait=not any(bearer.radiating for bearer in configuration.bearers),
         )
         self._timer = AgentTimer(lambda: self._engine.dispatch(TimerFired()))
         own_node = configuration.node.id
         self._floor = TimeFloor(self._state_dir / TIME_FLOOR_FILE)
         self._tls = load_identity(configuration, self._floor)
+        self._link_files = load_link_files(configuration)
+        is_trusted = configuration.node.clock_trusted
+        self._radio_state = RadioState(self._state_dir, lambda: wall_ms() // 1000 if is_trusted else None)
         self._bearers = {
             bearer.name: Bearer(
                 bearer.name,
@@ -101,6 +116,7 @@ class Node:
                 self._dispatch,
                 partial(self._make_tcp, bearer),
                 partial(self._make_mtcp, bearer),
+                partial(self._make_fountain, bearer),
             )
             for bearer in configuration.bearers
         }
@@ -118,7 +134,7 @@ class Node:
         self._postures: dict[str, Posture] = {}
         self._queries = Queries(self._agent, self._hub, self._dispatch)
         submissions = Submissions(self._dispatch, own_node, lambda: self._configuration.node.lifetime_ms)
-        receivers = Receivers(self._dispatch, self.read, self._is_here, own_node, self._own_groups)
+        receivers = Receivers(self._dispatch, self.read_piece, self._is_here, own_node, self._own_groups)
         self._service = Service(
             agent=self._agent,
             settings=lambda: self._configuration.node,
@@ -151,15 +167,37 @@ class Node:
         rng = random.Random(secrets.randbits(64))
         return MtcpAdapter(bearer, self._configuration.neighbours, dispatch, self.report, rng)
 
+    def _make_fountain(self, bearer: BearerSettings, dispatch: Callable[[Event], None]) -> FountainBearer:
+        return FountainBearer(
+            bearer,
+            self._configuration.neighbours,
+            self._configuration.node.id,
+            dispatch,
+            self.report,
+            random.Random(secrets.randbits(64)),
+            self._link_files,
+            self._radio_state,
+            NeighbourTable(),
+            lambda: self._agent.dtn_ms(monotonic_s()),
+        )
+
     # Ports
 
     def submit(self, group: WriteStore) -> None:
         """StorePort."""
         self._writer.submit(group)
 
+    def stream(self, command: StreamCommand) -> None:
+        """StorePort."""
+        self._writer.stream(command)
+
     def read(self, ref: PayloadRef) -> bytes:
         """StorePort."""
         return self._log.read(ref)
+
+    def read_piece(self, ref: PayloadRef, offset: int, size_bytes: int) -> bytes:
+        """StorePort."""
+        return self._log.read_piece(ref, offset, size_bytes)
 
     def report(self, kind: str, fields: Mapping[str, Any]) -> None:
         """To the journal, to `meshctl events`, and to those who wait for a message."""
@@ -205,6 +243,7 @@ class Node:
 
     async def _recover(self, nursery: trio.Nursery) -> None:
         """Bring the store's contents back before anybody can ask for them."""
+        gc.disable()  # a million bundles are no garbage, and looking through them takes longer than a commit
         now = monotonic_s()
         self._dispatch(ClockStepped(self._clock.utc_offset_ms, self._uncertainty_ms()))
         recovered = await trio.to_thread.run_sync(self._log.recover, self._agent.dtn_ms(now))
@@ -213,7 +252,12 @@ class Node:
         await nursery.start(self._writer.run)
         self._dispatch(StoreRecovered(recovered.records, recovered.known, recovered.notes))
         self.report("store.recovered", {"bundles": len(recovered.records), "known": len(recovered.known)})
+        del recovered
         self._dispatch(PosturesChanged(self._postures))
+        give_back_memory()
+        keep_freed_memory()  # not before: while a store is read back, large tables grow by being copied
+        gc.freeze()
+        gc.enable()
 
     async def _end(self) -> None:
         self._notify.stopping()
@@ -270,7 +314,8 @@ class Node:
         changed, needs_restart = compare(self._configuration, new)
         configuration = merge(self._configuration, new)
         tls = await trio.to_thread.run_sync(load_identity, configuration, self._floor)
-        self._configuration, self._tls = configuration, tls
+        link_files = await trio.to_thread.run_sync(load_link_files, configuration)
+        self._configuration, self._tls, self._link_files = configuration, tls, link_files
         self._agent.reconfigure(
             configuration.node,
             configuration.neighbours,
@@ -282,6 +327,8 @@ class Node:
             bearer.configure([each for each in configuration.neighbours if each.bearer == name])
             if tls is not None:
                 bearer.set_identity(tls)
+            if link_files is not None:
+                bearer.set_link_files(link_files)
         self._warn_of_certificates()
         await self._emission.reload(configuration.emcon)
         self._dispatch(PosturesChanged(self._postures))

@@ -110,9 +110,9 @@ class Queries:
             raise ControlError(
                 "not_found", f"message {message.id_text} has left this node: it is {message.state.value}"
             )
-        before = len(self._agent.entries())
+        before = self._agent.bundle_count
         self._dispatch(BundleCancelled(message_id_of(entry.record.id, entry.record.part), by))
-        return {"cancelled": before - len(self._agent.entries())}
+        return {"cancelled": before - self._agent.bundle_count}
 
     async def wait(self, params: dict[str, Any]) -> dict[str, Any]:
         """`message.wait`."""
@@ -133,10 +133,11 @@ class Queries:
         }
 
     async def _entries(self) -> AsyncIterator[Entry]:
-        for index, entry in enumerate(self._agent.entries()):
+        for index, bundle in enumerate(self._agent.bundle_ids()):
             if index % PAUSE_EVERY == PAUSE_EVERY - 1:
                 await trio.lowlevel.checkpoint()
-            if self._agent.entry(entry.record.id) is entry:
+            entry = self._agent.entry(bundle)
+            if entry is not None:
                 yield entry
 
     async def _find(self, text: str) -> tuple[Entry | None, Message | None]:

@@ -19,19 +19,32 @@ from meshd.daemon.emission import EmissionControl, OrderRefusedError
 from meshd.daemon.event_hub import EventHub
 from meshd.daemon.queries import Queries
 from meshd.daemon.receivers import Receivers
-from meshd.daemon.submissions import Submissions
+from meshd.daemon.submissions import Answer, Submissions
 from meshd.emcon.profile import UnknownProfileError
 from meshd.link.link_table import Link
 from meshd.node.agent import Agent
-from meshd.node.bundle_table import BundleState
 from meshd.node.commands import DeliverMessage
 from meshd.node.sent_messages import MessageState
 from meshd.node.settings import NodeSettings
 
-Method = Callable[[SessionHandle, dict[str, Any]], Awaitable[dict[str, Any]]]
+Method = Callable[[SessionHandle, dict[str, Any]], Answer]
 Snapshot = Mapping[str, Any]
 
 _PAGE_BYTES: Final = resource.getpagesize()
+FOUNTAIN_FIGURES: Final = (
+    "peer",
+    "rtt_s",
+    "loss_out",
+    "loss_in",
+    "repair_overhead",
+    "open_objects_out",
+    "open_objects_in",
+    "late_symbols",
+    "decode_failures",
+    "objects_without_room",
+    "lost_here",
+)
+"""What a fountain bearer measures of a link."""
 
 
 class Service:
@@ -64,6 +77,7 @@ class Service:
             "status": self._status,
             "peers": self._peers,
             "links": self._links,
+            "send.message": submissions.send,
             "send.open": submissions.open,
             "send.data": submissions.data,
             "send.close": submissions.close,
@@ -86,9 +100,9 @@ class Service:
 
     # ControlHandler
 
-    async def call(self, session: SessionHandle, method: str, params: dict[str, Any]) -> Any:
+    def call(self, session: SessionHandle, method: str, params: dict[str, Any]) -> Answer:
         """Serve one request."""
-        return await self._methods[method](session, params)
+        return self._methods[method](session, params)
 
     def session_closed(self, session: SessionHandle) -> None:
         """Drop what the session held."""
@@ -118,8 +132,7 @@ class Service:
 
     async def _status(self, session: SessionHandle, params: dict[str, Any]) -> dict[str, Any]:
         agent, settings, now = self._agent, self._settings(), monotonic_s()
-        entries = agent.entries()
-        onward = [e for e in entries if e.state in (BundleState.WAITING, BundleState.QUEUED, BundleState.IN_FLIGHT)]
+        onward_count, onward_bytes = agent.onward()
         links = list(agent.links.links())
         counts = Counter(message.state for message in agent.messages.all())
         emcon = self._emission.status()
@@ -130,14 +143,14 @@ class Service:
             "pid": os.getpid(),
             "clock": {"trusted": settings.clock_trusted, "time_ms": unix_ms(agent.dtn_ms(now))},
             "store": {
-                "bundles": len(entries),
+                "bundles": agent.bundle_count,
                 "bytes": agent.stored_bytes,
                 "quota_bytes": settings.quota_bytes,
                 "known": agent.known_count,
             },
             "links": {"up": sum(link.is_up for link in links), "total": len(links)},
             "tls": {link.id.bearer: link.bearer.tls.value for link in links},
-            "queued": {"bundles": len(onward), "bytes": sum(e.record.size_bytes for e in onward)},
+            "queued": {"bundles": onward_count, "bytes": onward_bytes},
             "emcon": {
                 "profile": emcon["profile"],
                 "postures": {bearer["bearer"]: bearer["posture"] for bearer in emcon["bearers"]},
@@ -162,7 +175,7 @@ class Service:
             "bearers": [
                 {
                     "bearer": link.id.bearer,
-                    "state": "up" if link.is_up else "down",
+                    "state": _link_state(link, snapshots.get(str(link.id), {})),
                     "address": snapshots.get(str(link.id), {}).get("address"),
                 }
                 for link in links
@@ -183,7 +196,7 @@ class Service:
             "bearer": link.id.bearer,
             "kind": link.bearer.kind.value,
             "neighbour": link.id.neighbour.uri,
-            "state": "up" if link.is_up else "down",
+            "state": _link_state(link, snapshot),
             "posture": self._agent.links.posture(link.id.bearer).value,
             "tls": snapshot.get("tls"),
             "since_s": round(monotonic_s() - link.since, 3),
@@ -196,6 +209,7 @@ class Service:
             "received_bytes": link.received_bytes,
             "rate_bps": link.bearer.rate_bps,
             "reason": link.reason or None,
+            "fountain": {name: snapshot[name] for name in FOUNTAIN_FIGURES if name in snapshot} or None,
         }
 
     async def _emcon_status(self, session: SessionHandle, params: dict[str, Any]) -> dict[str, Any]:
@@ -220,6 +234,13 @@ class Service:
 def _who(session: SessionHandle) -> str:
     """For the record: the user as the kernel named it."""
     return f"uid {session.peer.uid}"
+
+
+def _link_state(link: Link, snapshot: Snapshot) -> str:
+    """For people; a dormant link is up for the node."""
+    if not link.is_up:
+        return "down"
+    return "dormant" if snapshot.get("state") == "dormant" else "up"
 
 
 def _resident_bytes() -> int:

@@ -2,10 +2,10 @@
 """Messages on their way in from applications: `send.*` of the control protocol.
 
 A message is cut here into parts of PART_SIZE_BYTES; a few parts may wait for the disk at a time, then the application
-waits. Nothing is promised before `send.close` is answered.
+waits. Nothing is promised before `send.close` or `send.message` is answered.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import trio
@@ -25,6 +25,9 @@ SUBMISSIONS_MAX: Final = 256
 
 PARTS_WAITING_MAX: Final = 4
 """Parts of one message that may wait for the disk."""
+
+Answer = dict[str, Any] | Awaitable[dict[str, Any]]
+"""Of a request: now, or to be awaited."""
 
 
 class Submission:
@@ -48,6 +51,16 @@ class Submission:
         self.refusal: tuple[str, str] | None = None
         self.changed = trio.Event()
 
+    @property
+    def is_full(self) -> bool:
+        """So much of it waits for the disk that the application has to wait, too."""
+        return self.waiting > PARTS_WAITING_MAX and self.refusal is None
+
+    @property
+    def is_decided(self) -> bool:
+        """All of it is durable, or nothing is kept."""
+        return self.message is not None or self.refusal is not None
+
     def notify(self) -> None:
         """Wake whoever waits for a change."""
         self.changed.set()
@@ -64,8 +77,36 @@ class Submissions:
         self._submissions: dict[int, Submission] = {}
         self._numbers = 0
 
-    async def open(self, session: SessionHandle, params: dict[str, Any]) -> dict[str, Any]:
+    def open(self, session: SessionHandle, params: dict[str, Any]) -> dict[str, Any]:
         """`send.open`."""
+        return {"submission": self._begin(session, params).number}
+
+    def send(self, session: SessionHandle, params: dict[str, Any]) -> Answer:
+        """`send.message`."""
+        submission = self._begin(session, params)
+        submission.size_bytes = len(params["data"])
+        self._submit(submission, params["data"], is_last=True)
+        return self._conclude(submission)
+
+    def data(self, session: SessionHandle, params: dict[str, Any]) -> Answer:
+        """`send.data`."""
+        submission = self._get(session, params)
+        submission.buffer += params["data"]
+        submission.size_bytes += len(params["data"])
+        while len(submission.buffer) > PART_SIZE_BYTES:
+            part = bytes(memoryview(submission.buffer)[:PART_SIZE_BYTES])
+            del submission.buffer[:PART_SIZE_BYTES]
+            self._submit(submission, part, is_last=False)
+        return self._wait_for_room(submission) if submission.is_full else self._go_on(submission)
+
+    def close(self, session: SessionHandle, params: dict[str, Any]) -> Answer:
+        """`send.close`."""
+        submission = self._get(session, params)
+        self._submit(submission, bytes(submission.buffer), is_last=True)
+        submission.buffer.clear()
+        return self._conclude(submission)
+
+    def _begin(self, session: SessionHandle, params: dict[str, Any]) -> Submission:
         if len(self._submissions) >= SUBMISSIONS_MAX:
             raise ControlError("failed", f"{SUBMISSIONS_MAX} messages are being sent already; try again later")
         source = local_endpoint(self._own_node, params["endpoint"])
@@ -77,29 +118,27 @@ class Submissions:
         self._numbers += 1
         submission = Submission(self._numbers, session, params, source, lifetime_ms or self._lifetime_ms())
         self._submissions[submission.number] = submission
-        return {"submission": submission.number}
+        return submission
 
-    async def data(self, session: SessionHandle, params: dict[str, Any]) -> dict[str, Any]:
-        """`send.data`."""
-        submission = self._get(session, params)
-        submission.buffer += params["data"]
-        submission.size_bytes += len(params["data"])
-        while len(submission.buffer) > PART_SIZE_BYTES:
-            part = bytes(memoryview(submission.buffer)[:PART_SIZE_BYTES])
-            del submission.buffer[:PART_SIZE_BYTES]
-            self._submit(submission, part, is_last=False)
-        while submission.waiting > PARTS_WAITING_MAX and submission.refusal is None:
+    async def _wait_for_room(self, submission: Submission) -> dict[str, Any]:
+        while submission.is_full:
             await submission.changed.wait()
+        return self._go_on(submission)
+
+    def _go_on(self, submission: Submission) -> dict[str, Any]:
         self._raise_refusal(submission)
         return {}
 
-    async def close(self, session: SessionHandle, params: dict[str, Any]) -> dict[str, Any]:
-        """`send.close`."""
-        submission = self._get(session, params)
-        self._submit(submission, bytes(submission.buffer), is_last=True)
-        submission.buffer.clear()
-        while submission.message is None and submission.refusal is None:
+    def _conclude(self, submission: Submission) -> Answer:
+        """What became of it; a good disk lets us know at once."""
+        return self._result(submission) if submission.is_decided else self._wait_for_decision(submission)
+
+    async def _wait_for_decision(self, submission: Submission) -> dict[str, Any]:
+        while not submission.is_decided:
             await submission.changed.wait()
+        return self._result(submission)
+
+    def _result(self, submission: Submission) -> dict[str, Any]:
         self._raise_refusal(submission)
         self._submissions.pop(submission.number, None)
         assert submission.message is not None, "neither accepted nor refused"
@@ -111,7 +150,7 @@ class Submissions:
             "state": "queued",
         }
 
-    async def abort(self, session: SessionHandle, params: dict[str, Any]) -> dict[str, Any]:
+    def abort(self, session: SessionHandle, params: dict[str, Any]) -> dict[str, Any]:
         """`send.abort`."""
         self._drop(self._get(session, params))
         return {}

@@ -104,7 +104,7 @@ def test_the_annotated_configuration_is_good_and_shows_every_key() -> None:
     shown = {
         (name.removesuffix(".quiet"), key)
         for name, content in zip(tables[1::2], tables[2::2], strict=True)
-        for key in re.findall(r"^([a-z_]+) = ", content, re.MULTILINE)
+        for key in re.findall(r"^([a-z0-9_]+) = ", content, re.MULTILINE)
     }
     missing = [each for each in documented_keys() if each not in shown]
     assert missing == []
@@ -126,7 +126,7 @@ def test_the_manual_documents_every_key() -> None:
     described = {
         (name.rstrip("."), key)
         for name, content in zip(sections[1::2], sections[2::2], strict=True)
-        for key in re.findall(r"^\.It Ic ([a-z_]+)", content, re.MULTILINE)
+        for key in re.findall(r"^\.It Ic ([a-z0-9_]+)", content, re.MULTILINE)
     }
     assert described == set(documented_keys())
 

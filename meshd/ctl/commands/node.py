@@ -2,11 +2,25 @@
 """`meshctl status`, `peers` and `links`: how the node and its surroundings are."""
 
 from argparse import Namespace
-from typing import Any
+from typing import Any, Final
 
 from meshd.ctl.arguments import Commands, Parser
 from meshd.ctl.output import NOTHING, Output, duration, instant, size
 from meshd.ctl.reconnect import open_client
+
+FOUNTAIN_COLUMNS: Final = (
+    "BEARER",
+    "NEIGHBOUR",
+    "PEER",
+    "RATE",
+    "RTT",
+    "LOSS OUT",
+    "LOSS IN",
+    "REPAIR",
+    "OBJECTS OUT / IN",
+    "DAMAGED",
+    "NOT SENT",
+)
 
 
 def add_parsers(commands: Commands, common: Parser) -> None:
@@ -34,6 +48,7 @@ def add_parsers(commands: Commands, common: Parser) -> None:
         description="List the links: a bearer and one neighbour on it.",
         epilog="example:\n  meshctl --json links | jq '.links[].state'",
     )
+    links.add_argument("--verbose", action="store_true", help="what fountain links measure, too")
     links.set_defaults(run=_links)
 
 
@@ -110,7 +125,27 @@ def _links(args: Namespace, out: Output) -> int:
     ]
     columns = ("BEARER", "NEIGHBOUR", "STATE", "POSTURE", "FOR", "QUEUED", "SENT", "RECEIVED", "REASON")
     out.table(columns, rows)
+    if args.verbose:
+        out.line("")
+        out.table(FOUNTAIN_COLUMNS, [_fountain_row(link) for link in links if link["fountain"]])
     return 0
+
+
+def _fountain_row(link: dict[str, Any]) -> tuple[Any, ...]:
+    figures = link["fountain"]
+    return (
+        link["bearer"],
+        link["neighbour"],
+        figures["peer"],
+        f"{link['rate_bps'] / 1000:g} kbit/s",
+        f"{figures['rtt_s'] * 1000:.0f} ms",
+        f"{figures['loss_out']:.1%}",
+        f"{figures['loss_in']:.1%}",
+        f"{figures['repair_overhead']:.1%}",
+        f"{figures['open_objects_out']} / {figures['open_objects_in']}",
+        figures["decode_failures"],
+        figures["lost_here"],
+    )
 
 
 def _ago(seconds: float | None) -> str:

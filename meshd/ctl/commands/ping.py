@@ -192,31 +192,29 @@ class PingRun:
         return max(self._sent_at.values(), default=time.monotonic()) + self._timeout_s
 
     def _send(self, until: float) -> None:
-        """Send one, with a receiver waiting already, and take the first answer before `until`."""
-        client = self._client
-        submission = client.send_open(
-            self._destination,
-            precedence=self._precedence,
-            lifetime_ms=max(1, round(self._timeout_s * 1000)),
-            size_bytes=self._size_bytes,
-            report=False,
-            endpoint=self._endpoint,
-        )
+        """Send one, and take the first answer before `until`: the daemon is asked for it before it can be there."""
         content = self._tag + self.sent.to_bytes(SEQUENCE_BYTES, "big")
-        client.send_data(submission, content.ljust(self._size_bytes, b"\0"))
-        poll = self._start_receiving(until)
+        message = {
+            "destination": self._destination,
+            "precedence": self._precedence,
+            "lifetime_ms": max(1, round(self._timeout_s * 1000)),
+            "report": False,
+            "endpoint": self._endpoint,
+            "data": content.ljust(self._size_bytes, b"\0"),
+        }
         self._sent_at[self.sent] = time.monotonic()
         self.sent += 1
-        closing = client.start("send.close", {"submission": submission})
-        self._finish_receiving(poll)
-        client.finish(closing)
+        sending = self._client.start("send.message", message)
+        self._finish_receiving(self._start_receiving(until))
+        self._client.finish(sending)
 
     def _receive(self, until: float) -> None:
         self._finish_receiving(self._start_receiving(until))
 
     def _start_receiving(self, until: float) -> int:
         wait_s = max(0.0, until - time.monotonic())
-        return self._client.start("recv.next", {"receiver": self._receiver, "timeout_s": wait_s})
+        wish = {"receiver": self._receiver, "timeout_s": wait_s, "data_max_bytes": PART_SIZE_BYTES}
+        return self._client.start("recv.next", wish)
 
     def _finish_receiving(self, poll: int) -> None:
         try:
@@ -227,7 +225,7 @@ class PingRun:
             return
         now = time.monotonic()
         message = ReceivedMessage(*pick(reply, ReceivedMessage._fields))
-        content = self._client.recv_read(self._receiver, message.message, 0, SIZE_MIN_BYTES)
+        content = (message.data or b"")[:SIZE_MIN_BYTES]
         self._client.recv_confirm(self._receiver, message.message)
         self._take(message, content, now)
 

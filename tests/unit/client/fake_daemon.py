@@ -194,6 +194,11 @@ class FakeDaemon:
     def _do_bundles_list(self, _params: dict[str, Any]) -> Any:
         return {"bundles": [BUNDLE], "total": 5}
 
+    def _do_send_message(self, params: dict[str, Any]) -> Any:
+        submission = self._do_send_open(params)
+        self._do_send_data({**submission, "data": params["data"]})
+        return self._do_send_close(submission)
+
     def _do_send_open(self, _params: dict[str, Any]) -> Any:
         self.sent[len(self.sent) + 1] = bytearray()
         return {"submission": len(self.sent)}
@@ -216,10 +221,11 @@ class FakeDaemon:
     def _do_recv_open(self, params: dict[str, Any]) -> Any:
         return {"receiver": 1, "endpoint": f"dtn://home/{params['endpoint']}"}
 
-    def _do_recv_next(self, _params: dict[str, Any]) -> Any:
+    def _do_recv_next(self, params: dict[str, Any]) -> Any:
         if not self.inbox:
             raise ControlError("timeout", "no message came")
-        return self.inbox[0][0]
+        message, data = self.inbox[0]
+        return message | {"data": data} if len(data) <= params["data_max_bytes"] else message
 
     def _do_recv_read(self, params: dict[str, Any]) -> Any:
         end = params["offset"] + params["size_bytes"]

@@ -54,10 +54,15 @@ def test_every_method_of_the_protocol_has_one_of_the_client(daemon: FakeDaemon, 
     assert client.cancel_bundle("3f9a") == 3
     assert client.reload()["needs_restart"] == ["node.id"]
     assert client.send_bytes("dtn://home/inbox", b"abc").size_bytes == 3
-    client.send_abort(client.send_open("dtn://home/inbox"))
+    submission = client.send_open("dtn://home/inbox")
+    client.send_data(submission, b"abc")
+    client.send_close(submission)
+    client.send_abort(submission)
     assert client.wait_message("3f9a").state == "delivered"
     receiver = client.recv_open()
-    message = client.recv_next(receiver)
+    assert client.recv_next(receiver, data_max_bytes=5).data == b"hello"
+    message = client.recv_next(receiver, data_max_bytes=4)
+    assert message.data is None
     assert client.recv_read(receiver, message.message, 1, 3) == b"ell"
     client.recv_confirm(receiver, message.message)
     client.recv_close(receiver)

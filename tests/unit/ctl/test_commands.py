@@ -28,8 +28,21 @@ LINK = {
     "sent_bytes": 4096,
     "received_bundles": 0,
     "received_bytes": 0,
-    "rate_bps": None,
+    "rate_bps": 256_000,
     "reason": None,
+    "fountain": {
+        "peer": "silent on order",
+        "rtt_s": 0.613,
+        "loss_out": 0.0512,
+        "loss_in": 0.0,
+        "repair_overhead": 0.071,
+        "open_objects_out": 3,
+        "open_objects_in": 0,
+        "late_symbols": 2,
+        "decode_failures": 0,
+        "objects_without_room": 0,
+        "lost_here": 1,
+    },
 }
 PEER = {
     "node": "dtn://home/",
@@ -86,6 +99,13 @@ def test_tables_are_aligned(daemon: FakeDaemon, capsys: pytest.CaptureFixture[st
     head, row = text(capsys, "peers").splitlines()
     assert row[head.index("STATE") :].startswith("silent")
     assert row.endswith("never")
+
+
+def test_what_fountain_links_measure(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    daemon.replies["links"] = lambda _: {"links": [LINK, LINK | {"bearer": "lan0", "fountain": None}]}
+    lines = text(capsys, "links", "--verbose").splitlines()
+    assert [line.split()[0] for line in lines if line.strip()] == ["BEARER", "satcom0", "lan0", "BEARER", "satcom0"]
+    assert lines[-1].split()[-12:] == ["256", "kbit/s", "613", "ms", "5.1%", "0.0%", "7.1%", "3", "/", "0", "0", "1"]
 
 
 def test_an_empty_table_is_its_head(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,7 @@ def test_answers_and_statistics(daemon: Echoing, capsys: pytest.CaptureFixture[s
     ]
     assert lines[3].startswith("--- dtn://home/echo: 3 sent, 3 received, 0% lost")
     assert lines[4].startswith("rtt min/avg/max/mdev = ")
-    opened = next(params for method, params in daemon.calls if method == "send.open")
+    opened = next(params for method, params in daemon.calls if method == "send.message")
     assert (opened["destination"], opened["report"], opened["lifetime_ms"]) == ("dtn://home/echo", False, 10_000)
     assert opened["endpoint"].startswith("dtn://dpop1/ping-")
     assert len(daemon.confirmed) == 3
@@ -80,7 +80,7 @@ def test_what_comes_twice_or_is_not_ours_is_not_counted(daemon: Echoing, capsys:
 
 
 def test_a_refusal_ends_it(daemon: Echoing, capsys: pytest.CaptureFixture[str]) -> None:
-    daemon.refuse("send.open", "store_full", "the store is full")
+    daemon.refuse("send.message", "store_full", "the store is full")
     assert run(["ping", "home", "-c", "1"]) != 0
     assert "the store is full" in capsys.readouterr().err
 

@@ -12,9 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from meshd.bundle.eid import Eid
 from meshd.ctl.main import run
 from meshd.ctl.pki_folder import name_of, utc_now
+from meshd.security.boot_number import parse_boot_number_untrusted
 from meshd.security.identity import IdentityError, read_trust
 from meshd.security.keys import private_key_from_pem
-from meshd.security.link_keys import parse_link_keys_untrusted
+from meshd.security.link_keys import LinkKeys, parse_link_keys_untrusted
+from meshd.security.link_peers import link_private_key_from_pem, parse_link_peers_untrusted
 
 Capture = pytest.CaptureFixture[str]
 
@@ -47,7 +49,7 @@ def test_an_issued_node_is_trusted(folder: Path, capsys: Capture, kind: str) -> 
     own = folder / "nodes/dpop1"
     assert check(folder, "dpop1") == {Eid("dtn://dpop1/")}
     private_key_from_pem((own / "signing.key").read_bytes(), "signing.key")
-    assert list(parse_link_keys_untrusted((own / "link.key").read_bytes(), "link.key")) == [1]
+    assert list(parse_link_keys_untrusted((own / "link.key").read_bytes(), "link.key").keys) == [1]
     assert (own / "link.key").read_bytes() == (folder / "link.key").read_bytes()
 
 
@@ -72,6 +74,69 @@ def test_revoking_reaches_every_node_and_is_remembered(folder: Path, capsys: Cap
     assert states == [("dtn://dpop1/", "revoked"), ("dtn://dpop1/", "revoked"), ("dtn://dpop2/", "good")]
     serial = next(row["serial"] for row in shown["certificates"] if row["state"] == "good")
     assert [row["serial"] for row in call(folder, capsys, "revoke", serial)["revoked"]] == [serial]
+
+
+def peers_of(folder: Path) -> dict[Eid, bytes]:
+    """What every folder says about the public link keys: the same."""
+    found = {path.read_bytes() for path in folder.rglob("link.peers")}
+    assert len(found) == 1
+    return parse_link_peers_untrusted(found.pop(), "link.peers")
+
+
+def test_every_node_gets_a_link_key_that_all_others_hear_of(folder: Path, capsys: Capture) -> None:
+    assert peers_of(folder) == {}
+    for name in ("dpop1", "home"):
+        call(folder, capsys, "issue", name)
+        private = link_private_key_from_pem((folder / "nodes" / name / "link.x25519").read_bytes(), "link.x25519")
+        assert peers_of(folder)[Eid(f"dtn://{name}/")] == private.public_key().public_bytes_raw()
+    before = peers_of(folder)
+    assert len(before) == 2
+    call(folder, capsys, "issue", "dpop1", "--force")
+    changed = {node for node, key in peers_of(folder).items() if before[node] != key}
+    assert changed == {Eid("dtn://dpop1/")}
+
+
+def test_a_new_issue_has_a_boot_number_above_those_before(folder: Path, capsys: Capture) -> None:
+    call(folder, capsys, "issue", "dpop1")
+    number = parse_boot_number_untrusted((folder / "nodes/dpop1/link.boot").read_bytes(), "link.boot")
+    assert abs(number - utc_now().timestamp()) < 600
+
+
+def test_a_node_without_a_good_certificate_leaves_the_list(folder: Path, capsys: Capture) -> None:
+    first = call(folder, capsys, "issue", "dpop1")["serial"]
+    call(folder, capsys, "issue", "dpop1", "--force")
+    call(folder, capsys, "issue", "dpop2")
+    call(folder, capsys, "revoke", first)
+    assert set(peers_of(folder)) == {Eid("dtn://dpop1/"), Eid("dtn://dpop2/")}
+    call(folder, capsys, "revoke", "dpop1")
+    assert set(peers_of(folder)) == {Eid("dtn://dpop2/")}
+
+
+def link_keys_of(folder: Path) -> LinkKeys:
+    """What every folder says about the link keys: the same."""
+    found = {path.read_bytes() for path in folder.rglob("link.key")}
+    assert len(found) == 1
+    return parse_link_keys_untrusted(found.pop(), "link.key")
+
+
+def test_a_roll_reaches_every_node_step_by_step(folder: Path, capsys: Capture) -> None:
+    call(folder, capsys, "issue", "dpop1")
+    before = link_keys_of(folder)
+    assert call(folder, capsys, "roll", "add") == {"epochs": [1, 2], "current": 1}
+    assert link_keys_of(folder).keys[1] == before.keys[1] != link_keys_of(folder).keys[2]
+    assert call(folder, capsys, "roll", "use") == {"epochs": [1, 2], "current": 2}
+    assert call(folder, capsys, "show")["link_key_current"] == 2
+    assert call(folder, capsys, "roll", "drop") == {"epochs": [2], "current": 2}
+    assert link_keys_of(folder).current == 2
+
+
+def test_a_step_of_a_roll_out_of_turn_changes_nothing(folder: Path, capsys: Capture) -> None:
+    assert run(["pki", "roll", "--dir", str(folder), "use"]) == 1
+    assert "`meshctl pki roll add` comes first" in capsys.readouterr().err
+    call(folder, capsys, "roll", "add")
+    assert run(["pki", "roll", "--dir", str(folder), "add"]) == 1
+    assert "`meshctl pki roll use` comes first" in capsys.readouterr().err
+    assert sorted(link_keys_of(folder).keys) == [1, 2]
 
 
 def test_nothing_is_replaced_without_force(folder: Path, capsys: Capture) -> None:

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Protocol
 
 from meshd.client.client import Client
 
@@ -53,6 +54,24 @@ def configuration(directory: Path, name: str, port: int, neighbours: dict[str, i
     return "\n".join(tables)
 
 
+class Process(Protocol):
+    """What a test does with a running daemon; `subprocess.Popen` is one."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """None while it runs."""
+
+    def kill(self) -> None:
+        """SIGKILL."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Until it has ended."""
+
+    def send_signal(self, sig: int) -> None:
+        """Any other signal."""
+
+
 class DaemonProcess:
     """One meshd: its directory outlives its processes."""
 
@@ -65,7 +84,7 @@ class DaemonProcess:
         self.config = directory / "meshd.toml"
         self.config.write_text(configuration(directory, name, port, neighbours))
         self.socket_path = str(directory / "control.sock")
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
         self._notify: socket.socket | None = None
 
     def start(self) -> None:
@@ -76,11 +95,15 @@ class DaemonProcess:
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(address))
         self._notify.settimeout(LOOK_EVERY_S)
+        self.process = self.launch(str(address))
+
+    def launch(self, notify_address: str) -> Process:
+        """Run the program; its log is appended to."""
         environ = {key: value for key, value in os.environ.items() if key != "JOURNAL_STREAM"}
         with open(self.directory / "meshd.log", "ab") as log:
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-m", "meshd.daemon.main", "--config", str(self.config)],
-                env=environ | {"NOTIFY_SOCKET": str(address)},
+                env=environ | {"NOTIFY_SOCKET": notify_address},
                 stderr=log,
             )
 

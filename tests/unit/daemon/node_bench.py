@@ -2,14 +2,16 @@
 """A real agent and engine between a store in memory and the parts of the daemon that serve applications."""
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import isawaitable
 from typing import Any
 
 import trio
 
 from meshd.base.errors import StoreError
 from meshd.bundle.record import BundleId, PayloadRef
+from meshd.bundle.stored_chunk import StoredChunk, in_memory
 from meshd.daemon.control_peer import Peer
-from meshd.daemon.engine import Engine
+from meshd.daemon.engine import Engine, OutgoingRow
 from meshd.daemon.event_hub import EventHub
 from meshd.daemon.queries import Queries
 from meshd.daemon.receivers import Receivers
@@ -42,6 +44,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.queue: list[cmd.WriteStore] = []
         self.data: dict[tuple[int, int], bytes] = {}
+        self.streamed: list[cmd.StreamCommand] = []
         self.fails: str | None = None
         self.queued = trio.Event()
         self._next = 0
@@ -50,6 +53,14 @@ class MemoryStore:
         """StorePort."""
         self.queue.append(group)
         self.queued.set()
+
+    def stream(self, command: cmd.StreamCommand) -> None:
+        """StorePort."""
+        self.streamed.append(command)
+
+    def read_piece(self, ref: PayloadRef, offset: int, size_bytes: int) -> bytes:
+        """StorePort."""
+        return self.read(ref)[offset : offset + size_bytes]
 
     def read(self, ref: PayloadRef) -> bytes:
         """StorePort."""
@@ -82,23 +93,51 @@ class FakeBearer:
     def __init__(self) -> None:
         self.accepted: list[object] = []
         self.refused: list[tuple[object, bool, bool, str]] = []
+        self.released: list[tuple[object, int]] = []
         self.sent: list[tuple[BundleId, bytes]] = []
+        self.rows: list[OutgoingRow] = []
 
     def accept_transfers(self, link: LinkId, transfers: Sequence[object]) -> None:
         """BearerPort."""
         self.accepted.extend(transfers)
 
+    def release_transfer(self, link: LinkId, transfer: object, size_bytes: int) -> None:
+        """BearerPort."""
+        self.released.append((transfer, size_bytes))
+
     def refuse_transfer(self, link: LinkId, transfer: object, retriable: bool, completed: bool, text: str) -> None:
         """BearerPort."""
         self.refused.append((transfer, retriable, completed, text))
 
-    def send_bundles(self, link: LinkId, rows: Sequence[tuple[BundleId, Sequence[bytes | memoryview]]]) -> None:
+    def send_bundles(self, link: LinkId, rows: Sequence[OutgoingRow]) -> None:
         """BearerPort."""
-        self.sent.extend((bundle, b"".join(chunks)) for bundle, chunks in rows)
+        for row in rows:
+            self.rows.append(row)
+            if not isinstance(row[1][-1], StoredChunk):
+                self.sent.append((row[0], b"".join(in_memory(row[1]))))
 
-    def send_urgent(self, link: LinkId, rows: Sequence[tuple[BundleId, Sequence[bytes | memoryview]]]) -> None:
+    def send_urgent(self, link: LinkId, rows: Sequence[OutgoingRow]) -> None:
         """BearerPort."""
         self.send_bundles(link, rows)
+
+
+class Asked:
+    """Requests of one kind, always awaited, whether the answer is there at once or not."""
+
+    def __init__(self, served: Any, methods: str) -> None:
+        self._served = served
+        self._methods = methods.split()
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._served, name)
+        if name not in self._methods:
+            return attribute
+
+        async def ask(session: Session, params: dict[str, Any]) -> Any:
+            answer = attribute(session, params)
+            return await answer if isawaitable(answer) else answer
+
+        return ask
 
 
 class NodeBench:
@@ -131,10 +170,12 @@ class NodeBench:
         )
         self.dispatch = self.engine.dispatch
         self.queries = Queries(self.agent, self.hub, self.dispatch)
-        self.submissions = Submissions(self.dispatch, NODE, lambda: LIFETIME_MS)
-        self.receivers = Receivers(
-            self.dispatch, self.store.read, lambda bundle: self.agent.entry(bundle) is not None, NODE
+        submissions = Submissions(self.dispatch, NODE, lambda: LIFETIME_MS)
+        self.submissions = Asked(submissions, "open data close abort send")
+        receivers = Receivers(
+            self.dispatch, self.store.read_piece, lambda bundle: self.agent.entry(bundle) is not None, NODE
         )
+        self.receivers = Asked(receivers, "open next read confirm close")
         self.dispatch(ev.ClockStepped(UTC_OFFSET_MS, 1000))
 
     def commit(self) -> None:

@@ -57,12 +57,12 @@ def test_endpoints_that_nobody_gets(node: str, name: str) -> None:
     assert caught.value.name == "bad_params"
 
 
-async def test_groups_that_this_node_is_a_member_of() -> None:
+def test_groups_that_this_node_is_a_member_of() -> None:
     groups: list[Eid] = []
     events: list[Event] = []
-    receivers = Receivers(events.append, lambda _: b"", lambda _: True, NODE, lambda: groups)
+    receivers = Receivers(events.append, lambda _ref, _offset, _size: b"", lambda _: True, NODE, lambda: groups)
     with pytest.raises(ControlError):
-        await receivers.open(Session(), {"endpoint": GROUP.uri})
+        receivers.open(Session(), {"endpoint": GROUP.uri})
     groups.append(GROUP)
-    assert await receivers.open(Session(), {"endpoint": GROUP.uri}) == {"receiver": 1, "endpoint": GROUP.uri}
+    assert receivers.open(Session(), {"endpoint": GROUP.uri}) == {"receiver": 1, "endpoint": GROUP.uri}
     assert events == [ReceiverAttached(1, GROUP)]

@@ -56,6 +56,7 @@ def forward(bench: NodeBench) -> None:
     bench.dispatch(ev.LinkUp(SAT))
     bench.dispatch(ev.LinkWritable(SAT, 10**9))
     bench.dispatch(ev.TransfersAcknowledged(SAT, [bundle for bundle, _ in bench.bearers["sat0"].sent]))
+    bench.commit()
 
 
 async def test_list() -> None:
@@ -237,6 +238,7 @@ async def test_wait_for_delivery_ends_with_the_message() -> None:
         await trio.testing.wait_all_tasks_blocked()
         bench.now += 61
         bench.dispatch(ev.TimerFired())
+        bench.commit()
     assert (answers[0]["state"], answers[0]["reason"]) == ("expired", "lifetime expired")
 
 

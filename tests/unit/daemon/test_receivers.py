@@ -13,7 +13,7 @@ import trio.testing
 from meshd.base.limits import PART_SIZE_BYTES
 from meshd.bundle.codec import build
 from meshd.bundle.eid import Eid, parse_eid
-from meshd.bundle.record import Part, bundle_id_text
+from meshd.bundle.record import Part, PayloadRef, bundle_id_text
 from meshd.bundle.scan import scan_untrusted
 from meshd.control.errors import ControlError
 from meshd.daemon import receivers
@@ -56,7 +56,7 @@ async def opened(bench: NodeBench, session: Session, endpoint: str = "inbox") ->
 
 async def following(bench: NodeBench, session: Session, receiver: dict[str, Any], timeout_s: float | None = 0) -> Any:
     """`recv.next`."""
-    return await bench.receivers.next(session, receiver | {"timeout_s": timeout_s})
+    return await bench.receivers.next(session, receiver | {"timeout_s": timeout_s, "data_max_bytes": 0})
 
 
 async def whole(bench: NodeBench, session: Session, receiver: dict[str, Any], message: dict[str, Any]) -> bytes:
@@ -193,6 +193,24 @@ async def test_damaged_message_makes_room_for_the_next() -> None:
     assert [entry.record.id.sequence for entry in bench.agent.entries()] == [2]
 
 
+async def test_what_comes_while_a_receiver_waits_is_not_read_back() -> None:
+    """It is in memory still."""
+    bench, session = NodeBench(), Session()
+    reads: list[int] = []
+
+    def read(ref: PayloadRef, offset: int, size_bytes: int) -> bytes:
+        reads.append(size_bytes)
+        return bench.store.read_piece(ref, offset, size_bytes)
+
+    bench.receivers._served._read_piece = read
+    receiver = await opened(bench, session)
+    message = arrive(bench, 1, b"fresh")
+    offer = await following(bench, session, receiver)
+    assert offer["message"] == message
+    assert await whole(bench, session, receiver, offer) == b"fresh"
+    assert reads == []
+
+
 async def test_damaged_first_part_is_found_when_it_is_read() -> None:
     bench, session = NodeBench(), Session()
     arrive(bench, 1, b"12345", Part(NOW_MS, 1, 0, 0, False))
@@ -254,3 +272,51 @@ async def test_an_offer_to_a_receiver_that_is_gone_is_ignored() -> None:
     bench.dispatch(ev.ReceiverAttached(99, INBOX))
     arrive(bench, 1)
     assert len(bench.agent.entries()) == 1
+
+
+async def test_small_content_comes_along() -> None:
+    """With the offer that is there, and with the one that is waited for; not above what was asked for."""
+    bench, session = NodeBench(), Session()
+    receiver = await opened(bench, session)
+    wish = receiver | {"timeout_s": None, "data_max_bytes": 5}
+    got: list[Any] = []
+
+    async def wait() -> None:
+        got.append(await bench.receivers.next(session, wish))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        text = arrive(bench, 1)
+    assert [(message["message"], message["data"]) for message in got] == [(text, b"hello")]
+    assert (await bench.receivers.next(session, wish))["data"] == b"hello"
+    assert "data" not in await bench.receivers.next(session, wish | {"data_max_bytes": 4})
+
+
+async def test_a_large_message_is_read_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receivers, "INLINE_SIZE_MAX_BYTES", 1000)
+    monkeypatch.setattr(receivers, "FRONT_SIZE_MAX_BYTES", 500)
+    bench, session = NodeBench(), Session()
+    payload = bytes(range(256)) * 100
+    arrive(bench, 1, payload)
+    reads: list[int] = []
+    read_piece = bench.store.read_piece
+
+    def read(ref: PayloadRef, offset: int, size_bytes: int) -> bytes:
+        reads.append(size_bytes)
+        return read_piece(ref, offset, size_bytes)
+
+    bench.receivers._served._read_piece = read
+    receiver = await opened(bench, session)
+    message = await following(bench, session, receiver)
+    assert message["size_bytes"] == len(payload)
+    got = b""
+    while len(got) < len(payload):
+        wish = {"message": message["message"], "offset": len(got), "size_bytes": 700}
+        got += (await bench.receivers.read(session, receiver | wish))["data"]
+    assert got == payload
+    assert max(reads) == 700
+    bench.store.data.clear()
+    wish = {"message": message["message"], "offset": 0, "size_bytes": 700}
+    assert (await refused(bench.receivers.read(session, receiver | wish))).name == "failed"
+    assert bench.agent.entries() == []

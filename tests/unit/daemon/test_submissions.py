@@ -189,3 +189,28 @@ async def test_the_agent_has_the_last_word_on_destinations() -> None:
 )
 def test_short_names_of_endpoints(node: str, name: str, uri: str) -> None:
     assert local_endpoint(parse_eid(node), name).uri == uri
+
+
+async def test_a_message_in_one_request() -> None:
+    """`send.message` promises what `send.close` does."""
+    bench, session = NodeBench(), Session()
+    answers: list[Any] = []
+
+    async def send() -> None:
+        params = open_params("dtn://dpop1/inbox")
+        del params["size_bytes"]
+        answers.append(await bench.submissions.send(session, params | {"data": b"hello"}))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        await trio.testing.wait_all_tasks_blocked()
+        assert answers == [], "it is not durable"
+        bench.commit()
+    (answer,) = answers
+    assert (answer["parts"], answer["size_bytes"], answer["state"]) == (1, 5, "queued")
+    bench.store.fails = "the disk is full"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.run_store)
+        with pytest.raises(ControlError, match="the disk is full"):
+            await bench.submissions.send(session, open_params("dtn://dpop1/inbox") | {"data": b"hello"})
+        nursery.cancel_scope.cancel()

@@ -125,8 +125,8 @@ def test_the_policy_stands_in_the_status(bravo: Listener) -> None:
 
 
 CASES = {
-    "expired": ["TLS failure: the peer's certificate has expired"],
-    "not yet valid": ["TLS failure: the peer's certificate is not yet valid"],
+    "expired": ["TLS failure: the peer's certificate, or an authority above it, has expired"],
+    "not yet valid": ["TLS failure: the peer's certificate, or an authority above it, is not yet valid"],
     "unknown CA": ["TLS failure: unknown CA"],
     "revoked": ["TLS failure: the peer's certificate is revoked"],
     "plain text": ["TLS failure: TLS is required here, and the peer offers plain text only"],

@@ -160,3 +160,18 @@ def test_every_frame_is_accounted_for() -> None:
     ends = counters.sent + counters.lost + counters.over_limit + emulator.held_frames()
     assert ends == counters.arrived + counters.duplicated
     assert min(counters.lost, counters.over_limit, counters.duplicated) > 0
+
+
+def test_loss_after_the_rate_takes_air_time() -> None:
+    profile = LinkProfile("test", rate_bps=2_000_000, loss=RandomLoss(0.5), loss_after_rate=True)
+    emulator = LinkEmulator(profile, random.Random(5))
+    for _ in range(99):
+        emulator.enqueue(FRAME, 0.0)
+    assert emulator.held_frames() == 99
+    emulator.set_profile(LinkProfile("test", rate_bps=2_000_000))
+    emulator.enqueue(FRAME, 0.0)
+    seen = arrivals(emulator)
+    assert len(seen) + emulator.counters.lost == 100
+    assert 0 < emulator.counters.lost < 99
+    assert emulator.counters.sent == len(seen)
+    assert seen[-1][0] == pytest.approx(100 * 0.005)

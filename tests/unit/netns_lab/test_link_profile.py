@@ -35,6 +35,7 @@ def test_every_key_is_read() -> None:
         gap = 5
         rate = "500 kbit/s"
         limit = 60
+        loss_after_rate = true
         [loss]
         model = "gemodel"
         p = "1 %"
@@ -44,7 +45,7 @@ def test_every_key_is_read() -> None:
         """
     )
     loss = GilbertElliott(p=0.01, r=0.25, loss_bad=0.78, loss_good=0.001)
-    assert profile == LinkProfile("test", "all of it", 0.015, 0.005, loss, 0.005, 0.0025, 0.02, 5, 500_000, 60)
+    assert profile == LinkProfile("test", "all of it", 0.015, 0.005, loss, 0.005, 0.0025, 0.02, 5, 500_000, 60, True)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Link profiles in tc's words."""
 
+import pytest
+
+from netns_lab.errors import LabError
 from netns_lab.link_profile import GilbertElliott, LinkProfile, RandomLoss
 from netns_lab.netem_arguments import netem_arguments
 
@@ -33,3 +36,9 @@ def test_jitter_without_a_rate_gets_one_that_keeps_the_order() -> None:
 def test_a_cut_link_loses_everything() -> None:
     profile = LinkProfile("geo", delay_s=0.3, loss=GilbertElliott(0.01, 0.25))
     assert " ".join(netem_arguments(profile, is_cut=True)) == "limit 1000 delay 300000us loss random 100%"
+
+
+def test_loss_after_the_rate_is_refused() -> None:
+    profile = LinkProfile("radio", loss=RandomLoss(0.01), loss_after_rate=True)
+    with pytest.raises(LabError, match=r"'radio': netem loses frames before its rate; use back end relay"):
+        netem_arguments(profile)
