@@ -3,7 +3,7 @@
 # Each target sets up by itself what it needs; see tools/setup.sh. Prerequisites: make and python3 >= 3.11.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench fuzz lint lab-full clean
+.PHONY: help setup compiled test-compiled demo test bench bench-compare soak fuzz lint lab-full clean
 
 PYTHON ?= python3 python3.13 python3.12 python3.11
 export PYTHON
@@ -27,12 +27,20 @@ test: ## all tests: unit and simulation in parallel, lab and bench one by one
 	@$(PYTEST) -n 2 tests/unit tests/sim tests/fuzz
 	@$(PYTEST) tests/interop tests/lab tests/bench
 
-bench: ## the benchmarks at full length
+bench: ## the benchmarks at full length: tables, targets, ratios to a bare TCP copy and to dd, JSON
 	@tools/setup.sh demo
-	@for script in tests/bench/[!_]*.py; do \
-		case $$script in */test_*) continue ;; esac; \
-		echo "== $$script"; $(BIN)/python $$script || exit 1; \
-	done
+	@$(BIN)/python -m tests.bench.all
+
+bench-compare: ## the same, and what changed against tests/bench/BASELINE.json
+	@tools/setup.sh demo
+	@$(BIN)/python -m tests.bench.all --compare
+
+# Of `make soak`: how long.
+MINUTES ?= 20
+
+soak: ## half the maximum rate through one durable node; MINUTES=... of real time, has to stay flat
+	@tools/setup.sh demo
+	@$(BIN)/python -m tests.bench.soak --minutes $(MINUTES)
 
 # Of `make fuzz`: how long for each target.
 SECONDS ?= 20
@@ -48,10 +56,24 @@ lint: ## style, types and the direction of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-lab-full: ## long tables outside of CI: 2 000 seeds, 200 kill -9, every scenario of the lab
+compiled: ## meshd with its hot modules as machine code, in build/compiled; needs a C compiler
+	@tools/setup.sh compile
+	@$(BIN)/python tools/compile.py
+
+# Of `make test-compiled`: the tests of what is compiled, and of what leans on it.
+COMPILED_TESTS := $(addprefix tests/unit/,bundle cl node routing store)
+
+test-compiled: compiled ## the unit tests of the core against the compiled form
+	@PYTHONPATH=build/compiled:. PYTHONSAFEPATH=1 $(PYTEST) -n 2 -o pythonpath="build/compiled . netns-lab" $(COMPILED_TESTS)
+
+lab-full: ## long tables outside of CI: seeds, a virtual day, 1 000 kill -9, FLASH during 1 GiB, every scenario
 	@tools/setup.sh test
 	@MESHD_SIM_SEEDS=0-1999 $(PYTEST) -q -n 2 tests/sim/test_core_simulation.py
-	@$(BIN)/python -m tests.lab.kill9_run --kills 200 --messages 2000 --seed 1
+	@MESHD_STORE_SEEDS=0-9999 $(PYTEST) -q -n 2 tests/unit/store/test_crashes.py
+	@$(BIN)/python -m tests.sim.day_run --hours 24 --seed 1
+	@$(BIN)/python -m tests.lab.kill9_run --kills 1000 --messages 20000 --bearers 2 --seed 1
+	@$(BIN)/python -m tests.lab.overtake_run --mib 1024 --rate 200
+	@$(BIN)/python -m tests.interop.peers_run
 	@$(BIN)/python netns-lab/lab run --all
 
 clean: ## what the targets above left behind

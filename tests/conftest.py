@@ -5,8 +5,10 @@ A test that needs root or a program says so with a marker. Without it, the test 
 own machine; under CI, and for root, a missing thing is a failure: nobody may believe that something ran which did not.
 """
 
+import importlib
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
@@ -40,3 +42,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def repository() -> Path:
     """The checkout's root."""
     return REPOSITORY
+
+
+@pytest.fixture
+def set_limit(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
+    """Gives a constant of meshd, by its full name, another value for one test.
+
+    Machine code has its constants built in: such a test is for the sources alone, and skipped otherwise.
+    """
+
+    def set_constant(name: str, value: int) -> None:
+        module = importlib.import_module(name.rpartition(".")[0])
+        if not str(module.__file__).endswith(".py"):
+            pytest.skip(f"{name} is built into the compiled module")
+        monkeypatch.setattr(name, value)
+
+    return set_constant

@@ -3,7 +3,7 @@
 #
 # Makes the checkout ready: missing Debian packages, then the virtual environment in .venv.
 #
-#   tools/setup.sh [venv | demo | lint | test | fuzz]     default: venv
+#   tools/setup.sh [venv | demo | lint | test | fuzz | compile]     default: venv
 #
 # As root, missing packages are installed by apt. An ordinary user gets one line that names them all. The virtual
 # environment is stamped with a hash of what it was made from: a second run does nothing, and one that was interrupted
@@ -14,8 +14,8 @@ cd "$(dirname "$0")/.."
 
 purpose=${1:-venv}
 case $purpose in
-    venv | demo | lint | test | fuzz) ;;
-    *) echo "setup: unknown purpose '$purpose'; known are venv, demo, lint, test, fuzz" >&2; exit 2 ;;
+    venv | demo | lint | test | fuzz | compile) ;;
+    *) echo "setup: unknown purpose '$purpose'; known are venv, demo, lint, test, fuzz, compile" >&2; exit 2 ;;
 esac
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -64,6 +64,11 @@ if [ "$purpose" = test ]; then
     needs mandoc mandoc
     needs tshark tshark
     needs systemd-analyze systemd
+fi
+if [ "$purpose" = compile ]; then
+    needs cc gcc
+    header='import pathlib, sys, sysconfig; sys.exit(not (pathlib.Path(sysconfig.get_paths()["include"]) / "Python.h").is_file())'
+    "$python" -c "$header" || missing="${missing:+$missing }$(basename "$python")-dev"
 fi
 
 install_packages() {
