@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast the store is: durable puts, large bundles, the writer thread, recovery, memory; beside the bare disk.
+"""How fast the store is: durable puts, large bundles, the writer thread, recovery, memory; beside the bare disk. And
+what a bundle costs of the interpreter that the writer thread shares with the event loop.
 
 Each rate of durable puts stands beside a bare write and fdatasync of the same bytes in the same run, taken in turns,
 since a shared disk changes from minute to minute. Run it as `python tests/bench/store.py [--quick] [--json] [--dir
@@ -17,6 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import trio
 
 from meshd.base.errors import StoreError
@@ -105,7 +107,7 @@ async def through_the_writer(directory: Path, count: int, group_size: int) -> fl
         disk = RealDisk(Path(place) / "store")
         log = SegmentLog(disk)
         log.recover()
-        writer = StoreWriter(log, on_done, on_trouble, lambda: NOW_MS)
+        writer = StoreWriter(log, on_done, on_trouble, lambda: NOW_MS, lambda _: None, lambda _, __: None)
         async with trio.open_nursery() as nursery:
             await nursery.start(lambda task_status: writer.run(task_status=task_status))
             began = time.perf_counter()
@@ -123,15 +125,72 @@ async def through_the_writer(directory: Path, count: int, group_size: int) -> fl
     return count / seconds
 
 
-def recovery(directory: Path, bundles: int) -> tuple[float, float]:
+class _NoDisk(RealDisk):
+    """Writes and syncs nothing: what remains is the store's own work."""
+
+    def append(self, name: str, buffers: Sequence[bytes | memoryview]) -> None:
+        """Nothing."""
+
+    def datasync(self, name: str) -> None:
+        """Nothing."""
+
+
+def cpu_us(directory: Path, group_size: int, count: int) -> float:
+    """Microseconds of CPU to put and later delete a bundle of 1 KiB, in commits of so many puts and deletions."""
+    best_s = float("inf")
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory(dir=directory) as place:
+            disk = _NoDisk(Path(place) / "store")
+            log = SegmentLog(disk)
+            log.recover()
+            commits: list[list[WriteStore]] = []
+            forgotten: list[ForgottenRow] = []
+            for group in groups_of(records(0, count, 1024), group_size):
+                commits.append([group, WriteStore(deletes=forgotten)])
+                forgotten = [ForgottenRow(record.id, NOW_MS + 10**9) for record in group.puts]
+            gc.collect()
+            began = time.process_time()
+            for groups in commits:
+                log.commit(groups)
+            best_s = min(best_s, time.process_time() - began)
+            disk.close()
+    return best_s / count * 1e6
+
+
+def streaming(directory: Path, size_bytes: int) -> tuple[float, float, float]:
+    """One large bundle in pieces of 1 MiB: MB/s in, MB/s out, and by how many MB the process grew."""
+    piece = os.urandom(1 << 20)
+    with tempfile.TemporaryDirectory(dir=directory) as place:
+        disk = RealDisk(Path(place) / "store")
+        log = SegmentLog(disk)
+        log.recover()
+        before = resident_bytes()
+        began = time.perf_counter()
+        handle = log.begin_stream(size_bytes)
+        for _ in range(size_bytes // len(piece)):
+            handle.append(piece)
+        ref = handle.finish()
+        [record] = records(0, 1, 8)
+        [result] = log.commit([WriteStore(puts=[msgspec.structs.replace(record, size_bytes=size_bytes, payload=ref)])])
+        assert not isinstance(result, StoreError)
+        written = time.perf_counter()
+        for offset in range(0, size_bytes, len(piece)):
+            assert log.read_piece(ref, offset, len(piece)) == piece
+        read = time.perf_counter()
+        grown_bytes = resident_bytes() - before
+        disk.close()
+    return size_bytes / (written - began) / 1e6, size_bytes / (read - written) / 1e6, grown_bytes / 1e6
+
+
+def recovery(directory: Path, bundles: int, *, with_deleted: bool) -> tuple[float, float]:
     """Seconds to recover that many live bundles and as many deleted ones, and bytes of memory per live bundle."""
     with tempfile.TemporaryDirectory(dir=directory) as place:
         disk = RealDisk(Path(place) / "store")
         log = SegmentLog(disk)
         log.recover()
-        for start in range(0, bundles * 2, 500):
+        for start in range(0, bundles * (1 + with_deleted), 500):
             made = records(start, 500, 200)
-            forgotten = [ForgottenRow(record.id, NOW_MS + 10**9) for record in made[::2]]
+            forgotten = [ForgottenRow(record.id, NOW_MS + 10**9) for record in made[::2]] if with_deleted else []
             log.commit([WriteStore(puts=made), WriteStore(deletes=forgotten)])
         disk.close()
         del log
@@ -143,7 +202,7 @@ def recovery(directory: Path, bundles: int) -> tuple[float, float]:
         recovered = log.recover(NOW_MS)
         seconds = time.perf_counter() - began
         assert len(recovered.records) == bundles
-        assert len(recovered.known) == 2 * bundles
+        assert len(recovered.known) == bundles * with_deleted
         used_bytes = resident_bytes() - before
         disk.close()
     return seconds, used_bytes / bundles
@@ -178,11 +237,24 @@ def main() -> None:
         rate = trio.run(through_the_writer, options.dir, 50_000 * scale, group_size)
         figures[f"writer_puts_per_s_1k_group_{group_size}"] = rate
         print(f"1 KiB, {group_size:3} a group through the writer thread: {rate:,.0f} puts/s")
-    figures["recovery_s_200k"], figures["memory_bytes_per_bundle"] = recovery(options.dir, 200_000)
+    for group_size in (64, 512):
+        figures[f"cpu_us_per_bundle_group_{group_size}"] = used = cpu_us(options.dir, group_size, 12_800 * scale)
+        print(
+            f"1 KiB, put and deleted, {group_size:3} a commit: {used:.2f} microseconds of CPU a bundle without the disk"
+        )
+    figures["stream_in_mbyte_per_s"], figures["stream_out_mbyte_per_s"], grown = streaming(options.dir, scale << 28)
+    print(
+        f"a bundle of {scale << 8} MiB in pieces of 1 MiB: {figures['stream_in_mbyte_per_s']:,.0f} MB/s in, "
+        f"{figures['stream_out_mbyte_per_s']:,.0f} MB/s out, the process grew by {grown:.0f} MB"
+    )
+    figures["recovery_s_200k"], figures["memory_bytes_per_bundle"] = recovery(options.dir, 200_000, with_deleted=True)
     print(
         f"recovery of 200 000 live and 200 000 deleted bundles: {figures['recovery_s_200k']:.2f} s, "
         f"{figures['memory_bytes_per_bundle']:.0f} bytes of memory per live bundle, records and memory of both included"
     )
+    if not options.quick:
+        figures["recovery_s_1m"], used = recovery(options.dir, 1_000_000, with_deleted=False)
+        print(f"recovery of 1 000 000 live bundles: {figures['recovery_s_1m']:.2f} s, {used:.0f} bytes of memory each")
     if options.json:
         print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
 

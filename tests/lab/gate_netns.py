@@ -36,7 +36,7 @@ def _call(function: str, *arguments: int) -> None:
         raise OSError(number, f"{function}: {os.strerror(number)}")
 
 
-def _new_namespace() -> int:
+def new_namespace() -> int:
     """Make one and come back; only its file descriptor is left."""
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -69,7 +69,7 @@ class Wire:
     def __init__(self) -> None:
         self._affinity = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(self._affinity)})
-        self.node, self.far = _new_namespace(), _new_namespace()
+        self.node, self.far = new_namespace(), new_namespace()
         self._stack = contextlib.ExitStack()
         self.run("ip link set lo up")
         self.make_device()

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two real daemons, a stream of messages from A to B, and SIGKILL at random moments of either one.
+"""Real daemons, a stream of messages over each bearer into one of them, and SIGKILL at random moments of any.
 
-    python -m tests.lab.kill9_run --kills 200 --messages 2000 --seed 1
+    python -m tests.lab.kill9_run --kills 1000 --messages 20000 --bearers 2 --seed 1
 
-A sender at A counts a message as acknowledged when `send.close` was answered ("queued"); when its session breaks
-before, it sends the message anew, marked as another attempt. A receiver at B writes each message to disk and confirms
-it. In the end every acknowledged message has to be there once, with the right content, and no other one twice.
+The receiving daemon has so many bearers, with a sending daemon at the far end of each; it gets half of the kills. A
+sender counts a message as acknowledged when `send.close` was answered ("queued"); when its session breaks before, it
+sends the message anew, marked as another attempt. The receiver writes each message to disk and confirms it. In the end
+every acknowledged message has to be there once, with the right content, and no other one twice.
 One line of figures; exit code 1 when anything is lost, doubled or changed.
 """
 
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,16 +26,32 @@ from meshd.client.client import Client
 from meshd.client.errors import ClientError
 from meshd.client.transfer import save_message
 from meshd.control.errors import ControlError
-from tests.unit.daemon.daemon_process import DaemonProcess, make_pair
+from tests.lab.forked_daemons import ForkedDaemon, Forker
+from tests.unit.daemon.daemon_process import DaemonProcess, free_ports
 
 CONTENT_MAX_BYTES = 4000
 RECEIVE_POLL_S = 0.5
 RECONNECT_S = 0.05
-KILL_WINDOW_S = 0.25
-"""A kill comes at a random moment up to this long after both daemons are ready."""
+KILL_WINDOW_S = 0.2
+"""A kill comes at a random moment up to this long after all daemons are ready and were given more to carry."""
 EARLY_KILLS = 0.15
-"""Share of kills that hit a daemon which is still starting."""
-EARLY_WINDOW_S = 1.0
+"""Share of kills after which the next one does not wait: it may hit a daemon that is still starting."""
+EARLY_WINDOW_S = 0.3
+RECEIVER_SHARE = 0.5
+"""Of the kills; it is the one under load from several bearers."""
+BEARER = """
+[[bearer]]
+name = "lan{index}"
+kind = "terrestrial"
+device = "lo"
+rate = "1 Gbit/s"
+mark = 0
+listen = "127.0.0.1:{port}"
+[[neighbour]]
+node = "dtn://{name}/"
+bearer = "lan{index}"
+address = "127.0.0.1:{other_port}"
+"""
 STALLED_S = 120.0
 """Without a new message for this long, the rest is lost."""
 
@@ -47,7 +65,7 @@ class Tally:
     attempts: int = 0
     offers: int = 0
     received: set[str] = field(default_factory=set)
-    """Message IDs that the receiver has confirmed at least once."""
+    """Message IDs that the receiver has on its disk."""
     problems: list[str] = field(default_factory=list)
 
 
@@ -59,16 +77,21 @@ def content_of(number: int, attempt: int) -> bytes:
 
 
 class Sender(threading.Thread):
-    """Sends the messages one after the other, as far as it is allowed to be."""
+    """Sends the messages of these numbers one after the other, as far as it is allowed to."""
 
-    def __init__(self, daemon: DaemonProcess, destination: str, messages: int, tally: Tally) -> None:
-        super().__init__(name="sender", daemon=True)
+    def __init__(self, daemon: DaemonProcess, destination: str, numbers: range, tally: Tally) -> None:
+        super().__init__(name=f"sender {daemon.name}", daemon=True)
         self._daemon_process = daemon
         self._destination = destination
-        self._messages = messages
+        self._numbers = numbers
         self._tally = tally
         self._allowed = threading.Semaphore(0)
         self.stopping = threading.Event()
+
+    @property
+    def messages(self) -> int:
+        """How many it has to send."""
+        return len(self._numbers)
 
     def allow(self, count: int) -> None:
         """Let it send this many more."""
@@ -76,16 +99,18 @@ class Sender(threading.Thread):
 
     def run(self) -> None:
         """Until all are acknowledged."""
-        number = attempt = 0
-        while number < self._messages and not self.stopping.is_set():
+        done = attempt = 0
+        while done < len(self._numbers) and not self.stopping.is_set():
+            number = self._numbers[done]
             try:
                 with self._daemon_process.client() as client:
-                    while number < self._messages:
+                    while done < len(self._numbers):
+                        number = self._numbers[done]
                         if attempt == 0:
                             self._allowed.acquire()
                         attempt += 1
                         self._send(client, content_of(number, attempt))
-                        number, attempt = number + 1, 0
+                        done, attempt = done + 1, 0
             except (ClientError, ControlError) as error:
                 if isinstance(error, ControlError) and error.name != "shutting_down":
                     self._tally.problems.append(f"message {number} was refused: {error}")
@@ -131,22 +156,27 @@ class ReceivingApplication(threading.Thread):
             self._tally.offers += 1
             directory = self._directory / hashlib.sha256(message.message.encode()).hexdigest()[:32]
             directory.mkdir(exist_ok=True)
-            save_message(client, receiver, message, directory)
-            self._tally.received.add(message.message)
+            try:
+                save_message(client, receiver, message, directory)
+            finally:
+                # Also when the answer to the confirmation is missing: then it need not be offered again.
+                if any(not path.name.endswith(".part") for path in directory.iterdir()):
+                    self._tally.received.add(message.message)
 
 
 def kill_at_random(
-    daemons: tuple[DaemonProcess, DaemonProcess], kills: int, sender: Sender, messages: int, rng: random.Random
+    daemons: Sequence[DaemonProcess], kills: int, senders: Sequence[Sender], rng: random.Random
 ) -> list[int]:
-    """Kill one of the two, start it again, `kills` times; how often each was hit."""
-    hits = [0, 0]
-    allowed = 0
+    """Kill one of them, start it again, `kills` times; how often each was hit. The last one is the receiver."""
+    hits = [0] * len(daemons)
+    allowed = [0] * len(senders)
     for kill in range(kills):
-        more = messages * (kill + 1) // (kills + 1) - allowed
-        sender.allow(more)
-        allowed += more
+        for index, sender in enumerate(senders):
+            more = sender.messages * (kill + 1) // (kills + 1) - allowed[index]
+            sender.allow(more)
+            allowed[index] += more
         time.sleep(rng.uniform(0, KILL_WINDOW_S))
-        index = rng.randrange(2)
+        index = len(senders) if rng.random() < RECEIVER_SHARE else rng.randrange(len(senders))
         daemons[index].kill()
         hits[index] += 1
         daemons[index].start()
@@ -157,7 +187,8 @@ def kill_at_random(
             wait_ready_again(daemon)
     for daemon in daemons:
         wait_ready_again(daemon)
-    sender.allow(messages - allowed)
+    for index, sender in enumerate(senders):
+        sender.allow(sender.messages - allowed[index])
     return hits
 
 
@@ -174,13 +205,13 @@ def wait_ready_again(daemon: DaemonProcess) -> None:
             time.sleep(RECONNECT_S)
 
 
-def wait_for_the_rest(sender: Sender, tally: Tally) -> None:
+def wait_for_the_rest(senders: Sequence[Sender], tally: Tally) -> None:
     """Until everything that was acknowledged has arrived, or nothing does any more."""
     last, last_at = -1, time.monotonic()
     while time.monotonic() - last_at < STALLED_S:
         if tally.problems:
             return
-        if not sender.is_alive() and tally.acknowledged.keys() <= tally.received:
+        if not any(sender.is_alive() for sender in senders) and tally.acknowledged.keys() <= tally.received:
             return
         if len(tally.received) + len(tally.acknowledged) != last:
             last, last_at = len(tally.received) + len(tally.acknowledged), time.monotonic()
@@ -226,40 +257,64 @@ def check(directory: Path, messages: int, tally: Tally) -> dict[str, int]:
     }
 
 
-def run(kills: int, messages: int, seed: int, directory: Path) -> tuple[str, list[str]]:
+def make_star(forker: Forker, directory: Path, bearers: int) -> list[DaemonProcess]:
+    """So many senders, each on a bearer of its own to the receiver, which is the last of the list."""
+    ports = free_ports(2 * bearers)
+    names = [f"sender{index}" for index in range(bearers)]
+    daemons = [
+        ForkedDaemon(forker, directory / name, name, ports[index], {"receiver": ports[bearers + index]})
+        for index, name in enumerate(names)
+    ]
+    receiver = ForkedDaemon(forker, directory / "receiver", "receiver", ports[bearers], {names[0]: ports[0]})
+    tables = [
+        BEARER.format(index=index, name=names[index], port=ports[bearers + index], other_port=ports[index])
+        for index in range(1, bearers)
+    ]
+    receiver.config.write_text(receiver.config.read_text() + "".join(tables))
+    return [*daemons, receiver]
+
+
+def run(kills: int, messages: int, seed: int, directory: Path, bearers: int) -> tuple[str, list[str]]:
     """The whole run below a directory. Returns the line of figures and the problems."""
     rng = random.Random(seed)
     tally = Tally()
-    daemons = make_pair(directory)
-    inbox = directory / "inbox"
-    inbox.mkdir()
-    sender = Sender(daemons[0], "dtn://bravo/inbox", messages, tally)
-    application = ReceivingApplication(daemons[1], inbox, tally)
     begun = time.monotonic()
-    hits = [0, 0]
-    try:
-        for daemon in daemons:
-            daemon.start()
-        for daemon in daemons:
-            daemon.wait_ready()
-        sender.start()
-        application.start()
-        hits = kill_at_random(daemons, kills, sender, messages, rng)
-        wait_for_the_rest(sender, tally)
-        ended_by_itself(daemons, tally)
-    finally:
-        sender.stopping.set()
-        application.stopping.set()
-        application.join(30)
-        for daemon in daemons:
-            daemon.end()
-    figures: dict[str, object] = {"seed": seed, "kills_a": hits[0], "kills_b": hits[1], "messages": messages}
+    with Forker() as forker:
+        daemons = make_star(forker, directory, bearers)
+        inbox = directory / "inbox"
+        inbox.mkdir()
+        senders = [
+            Sender(daemon, "dtn://receiver/inbox", range(index, messages, bearers), tally)
+            for index, daemon in enumerate(daemons[:-1])
+        ]
+        application = ReceivingApplication(daemons[-1], inbox, tally)
+        try:
+            for daemon in daemons:
+                daemon.start()
+            for daemon in daemons:
+                daemon.wait_ready()
+            for thread in (*senders, application):
+                thread.start()
+            hits = kill_at_random(daemons, kills, senders, rng)
+            killing_s = time.monotonic() - begun
+            wait_for_the_rest(senders, tally)
+            ended_by_itself(daemons, tally)
+        finally:
+            for sender in senders:
+                sender.stopping.set()
+            application.stopping.set()
+            application.join(30)
+            for daemon in daemons:
+                daemon.end()
+    figures: dict[str, object] = {"seed": seed, "bearers": bearers, "messages": messages}
+    figures |= {f"kills_{daemon.name}": count for daemon, count in zip(daemons, hits, strict=True)}
     figures |= check(inbox, messages, tally)
-    figures |= {"problems": len(tally.problems), "seconds": round(time.monotonic() - begun, 1)}
+    figures |= {"problems": len(tally.problems), "killing_s": round(killing_s, 1)}
+    figures["seconds"] = round(time.monotonic() - begun, 1)
     return "kill9 " + " ".join(f"{key}={value}" for key, value in figures.items()), tally.problems
 
 
-def ended_by_itself(daemons: tuple[DaemonProcess, DaemonProcess], tally: Tally) -> None:
+def ended_by_itself(daemons: Sequence[DaemonProcess], tally: Tally) -> None:
     """A daemon that is gone, or has reported damage, is a problem of its own."""
     for daemon in daemons:
         if daemon.process is None or daemon.process.poll() is not None:
@@ -270,15 +325,14 @@ def ended_by_itself(daemons: tuple[DaemonProcess, DaemonProcess], tally: Tally) 
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(
-        description="SIGKILL two daemons again and again; nothing acknowledged may be lost"
-    )
+    parser = argparse.ArgumentParser(description="SIGKILL daemons again and again; nothing acknowledged may be lost")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--messages", type=int, default=2000)
+    parser.add_argument("--bearers", type=int, default=2, help="of the receiver, each with a sender")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="meshd-kill9-") as directory:
-        line, problems = run(arguments.kills, arguments.messages, arguments.seed, Path(directory))
+        line, problems = run(arguments.kills, arguments.messages, arguments.seed, Path(directory), arguments.bearers)
     sys.stdout.write(line + "\n")
     sys.stderr.writelines(f"{problem}\n" for problem in problems[:50])
     return 1 if problems else 0

@@ -23,6 +23,8 @@ from typing import Any, Final, Self
 ROOT: Final = Path(__file__).resolve().parents[3]
 TLS_VARIABLE: Final = "MESHD_BENCH_TLS"
 """Folder with node.pem, node.key and ca.pem of a helper that speaks TLS."""
+BUILD_VARIABLE: Final = "MESHD_BENCH_BUILD"
+"""Folder with another package `meshd`, such as build/compiled: the daemons run that one."""
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 10.0
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
@@ -60,7 +62,7 @@ class Daemon:
             begin = time.monotonic()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "meshd.daemon.main", "--config", str(self._config)],
-                cwd=ROOT,
+                cwd=os.environ.get(BUILD_VARIABLE) or ROOT,
                 env=environment,
                 stdout=log,
                 stderr=log,
@@ -182,7 +184,8 @@ def print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
         print("  " + "  ".join(cells))
 
 
-Measure = Callable[[bool], Mapping[str, float]]
+Measure = Callable[[bool], Mapping[str, float | None]]
+"""None: this machine can't measure it."""
 
 
 def run_main(description: str, measure: Measure, variants: Mapping[str, tuple[str, Measure]] | None = None) -> int:
@@ -203,5 +206,5 @@ def run_main(description: str, measure: Measure, variants: Mapping[str, tuple[st
         print(f"failed: {error}", file=sys.stderr)
         return 1
     if arguments.json:
-        print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+        print(json.dumps({name: value if value is None else round(value, 4) for name, value in figures.items()}))
     return 0

@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cheap programs that the benchmarks put around a daemon: a source and a sink of bundles, and a bare TCP copy.
+"""Cheap programs that the benchmarks put around a daemon: a source and a sink of bundles.
 
     python -m tests.bench.support.traffic source PORT SIZE COUNT SERIES     sends COUNT bundles to the daemon at PORT
     python -m tests.bench.support.traffic sink SIZE:COUNT ...               listens, takes one batch after the other
-    python -m tests.bench.support.traffic copier PORT                       listens, copies to PORT
-    python -m tests.bench.support.traffic bytes-source PORT SIZE COUNT      sends as many bare bytes
-    python -m tests.bench.support.traffic bytes-sink TOTAL                  listens, counts bytes
 
 Each prints JSON lines. A payload is its number, then filler: the sink checks every byte and every number, so that a
 lost, doubled or changed bundle fails the benchmark. Bundles are encoded before the clock starts.
 """
 
 import gc
-import json
 import os
 import select
 import socket
@@ -36,6 +32,7 @@ from meshd.cl.tcpclv4.states import State
 from meshd.link.settings import TlsPolicy
 from meshd.security.settings import TlsSettings
 from tests.bench.support.harness import TLS_VARIABLE
+from tests.bench.support.tcp_copy import PATIENCE_S, RECEIVE_BYTES, listen, say
 
 SOURCE_NODE: Final = Eid("dtn://source/")
 SINK_NODE: Final = Eid("dtn://sink/")
@@ -43,19 +40,13 @@ DESTINATION: Final = Eid("dtn://sink/inbox")
 
 IN_FLIGHT_MAX: Final = 16384
 IN_FLIGHT_MAX_BYTES: Final = 48 * 1024 * 1024
-RECEIVE_BYTES: Final = 512 * 1024
-PATIENCE_S: Final = 20.0
 LIFETIME_MS: Final = 3_600_000
 _DTN_EPOCH_S: Final = 946_684_800
 _NUMBER: Final = struct.Struct("!Q")
-_CRC_AND_BREAK_BYTES: Final = 6
+CRC_AND_BREAK_BYTES: Final = 6
 """What follows the payload in a bundle whose payload block is the last and carries a CRC-32C."""
 
 Chunks = list[bytes | memoryview]
-
-
-def say(**fields: object) -> None:
-    print(json.dumps(fields), flush=True)
 
 
 def filler_of(size: int) -> bytes:
@@ -63,10 +54,15 @@ def filler_of(size: int) -> bytes:
     return (pattern * (size // 256 + 1))[: size - _NUMBER.size]
 
 
+def dtn_now_ms() -> int:
+    """DTN time."""
+    return int((time.time() - _DTN_EPOCH_S) * 1000)
+
+
 def encode(size: int, count: int, series: int) -> list[Chunks]:
     """Bundles with payloads of `size` bytes; large ones share their filler."""
     filler = filler_of(size)
-    time_ms = int((time.time() - _DTN_EPOCH_S) * 1000) + series
+    time_ms = dtn_now_ms() + series
     bundles: list[Chunks] = []
     for number in range(count):
         payload = _NUMBER.pack(number) + filler
@@ -74,8 +70,8 @@ def encode(size: int, count: int, series: int) -> list[Chunks]:
         if size < 65536:
             bundles.append([data])
         else:
-            cut = len(data) - _CRC_AND_BREAK_BYTES - len(filler)
-            bundles.append([data[:cut], filler, data[-_CRC_AND_BREAK_BYTES:]])
+            cut = len(data) - CRC_AND_BREAK_BYTES - len(filler)
+            bundles.append([data[:cut], filler, data[-CRC_AND_BREAK_BYTES:]])
     return bundles
 
 
@@ -92,23 +88,32 @@ class Wire:
         self.session = Session(SessionSettings(node, None, 0, tls=policy), role, 0.0)
         self._output: Chunks = []
 
-    def step(self, take: Callable[[cl.Event], None]) -> None:
-        """Write and read what goes, wait when nothing does."""
+    def step(self, take: Callable[[cl.Event], None], wait_max_s: float | None = None) -> None:
+        """Write and read what goes, wait when nothing does; TimeoutError when nothing has come for too long.
+
+        `wait_max_s`: come back after so long, whatever has come.
+        """
         self.flush()
         if self.session.state is State.SECURING and not self._output:
             self._secure()
             self.flush()
         sock = self.stream.socket
-        wait_s = 0.0 if isinstance(sock, ssl.SSLSocket) and sock.pending() else PATIENCE_S
+        is_pending = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+        wait_s = 0.0 if is_pending else PATIENCE_S if wait_max_s is None else wait_max_s
         readable, writable, _ = select.select([sock], [sock] if self._output else [], [], wait_s)
-        if wait_s and not readable and not writable:
+        if wait_s == PATIENCE_S and not readable and not writable:
             raise TimeoutError(f"the daemon did nothing for {PATIENCE_S:g} s")
-        if readable or not wait_s:
+        if readable or is_pending:
             self._read()
         while (event := self.session.next_event()) is not None:
             if isinstance(event, cl.SessionEnded):
                 raise ConnectionError(event.text)
             take(event)
+
+    @property
+    def is_blocked(self) -> bool:
+        """The socket takes no more for now."""
+        return bool(self._output)
 
     def _secure(self) -> None:
         """Shake hands, waiting."""
@@ -127,17 +132,10 @@ class Wire:
             return
 
     def _receive(self) -> None:
-        room = self.session.receive_buffer()
-        if room is not None:
-            size = self.stream.receive_into(room)
-            if size:
-                self.session.data_received(size, 0.0)
+        data = self.stream.receive(self.session.receive_max_bytes or RECEIVE_BYTES)
+        if data:
+            self.session.receive_data(data, 0.0)
         else:
-            data = self.stream.receive(self.session.receive_max_bytes or RECEIVE_BYTES)
-            size = len(data)
-            if size:
-                self.session.receive_data(data, 0.0)
-        if not size:
             self.session.connection_lost("the daemon closed the connection")
 
     def flush(self) -> None:
@@ -192,7 +190,8 @@ def run_source(port: int, size: int, count: int, series: int) -> None:
         if isinstance(event, cl.TransfersAcknowledged):
             acknowledged += len(event.transfer_ids)
         elif isinstance(event, cl.TransferRefused):
-            raise ConnectionError(f"transfer {event.transfer_id} was refused: {event.reason.name}")
+            reason = "above its transfer MRU" if event.reason is None else event.reason.name
+            raise ConnectionError(f"transfer {event.transfer_id} was refused: {reason}")
 
     while not wire.session.can_send:
         wire.step(take)
@@ -204,7 +203,9 @@ def run_source(port: int, size: int, count: int, series: int) -> None:
             chunks = bundles[sent]
             wire.session.send_transfer(chunks, sum(map(len, chunks)))
             sent += 1
-        wire.step(take)
+        wire.flush()
+        may_send = sent < count and sent - acknowledged < window and not wire.is_blocked
+        wire.step(take, 0.0 if may_send else None)
     say(begin=begin, end=time.monotonic())
 
 
@@ -219,7 +220,7 @@ def run_sink(batches: Sequence[str]) -> None:
 
 def take_batch(wire: Wire, size: int, count: int) -> None:
     filler = filler_of(size)
-    tail = _CRC_AND_BREAK_BYTES + size
+    tail = CRC_AND_BREAK_BYTES + size
     seen = bytearray(count)
     taken = 0
 
@@ -248,52 +249,6 @@ def take_batch(wire: Wire, size: int, count: int) -> None:
     say(end=end, bundles=taken)
 
 
-def listen() -> socket.socket:
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(PATIENCE_S)
-    say(port=listener.getsockname()[1])
-    return listener
-
-
-def run_copier(port: int) -> None:
-    with listen() as listener:
-        source, _ = listener.accept()
-    with source, socket.create_connection(("127.0.0.1", port)) as sink:
-        while data := source.recv(RECEIVE_BYTES):
-            sink.sendall(data)
-
-
-def run_bytes_source(port: int, size: int, count: int) -> None:
-    data = memoryview(bytes(max(size, 65536)))
-    with socket.create_connection(("127.0.0.1", port)) as sock:
-        left = size * count
-        begin = time.monotonic()
-        while left:
-            left -= sock.send(data[: min(left, len(data))])
-        say(begin=begin)
-
-
-def run_bytes_sink(total: int) -> None:
-    with listen() as listener:
-        sock, _ = listener.accept()
-    with sock:
-        room = bytearray(RECEIVE_BYTES)
-        while total:
-            size = sock.recv_into(room)
-            if not size:
-                raise ConnectionError(f"{total} bytes are missing")
-            total -= size
-        say(end=time.monotonic())
-
-
-PROGRAMS: Final[dict[str, Callable[..., None]]] = {
-    "source": run_source,
-    "copier": run_copier,
-    "bytes-source": run_bytes_source,
-    "bytes-sink": run_bytes_sink,
-}
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run one program; an error is a JSON line, too."""
     gc.disable()
@@ -302,7 +257,7 @@ def main(arguments: Sequence[str]) -> int:
         if name == "sink":
             run_sink(values)
         else:
-            PROGRAMS[name](*[int(value) for value in values])
+            run_source(*[int(value) for value in values])
     except (OSError, ValueError) as error:
         found: dict[str, Any] = {"error": f"{type(error).__name__}: {error}"}
         say(**found)
