@@ -21,6 +21,8 @@ from netns_lab.timeline import wait_until
 
 PROGRAMS: Final = CHECKOUT / ".venv" / "bin"
 TCPCL_PORT: Final = 4556
+FOUNTAIN_PORT: Final = 4557
+LINK_FILES: Final = {"link_key": "link.key", "link_peers": "link.peers", "link_x25519": "link.x25519"}
 READY_TIMEOUT_S: Final = 20.0
 MESHCTL_TIMEOUT_S: Final = 60.0
 LOG_LINES_SHOWN: Final = 15
@@ -37,9 +39,21 @@ class BearerUse:
     neighbour: str
     dial: str | None
     """IP address to dial; None: the neighbour dials."""
+    is_fountain: bool = False
+    """By the fountain layer instead of TCPCLv4; needs an address and keys."""
 
 
-def make_configuration(node: str, folder: Path, bearers: Sequence[BearerUse]) -> str:
+def issue_link_keys(folder: Path, nodes: Sequence[str]) -> dict[str, Path]:
+    """A mission's keys, and the folder of each node with its own."""
+    for action in (["init"], *(["issue", node] for node in nodes)):
+        command = [str(PROGRAMS / "meshctl"), "pki", action[0], "--dir", str(folder), *action[1:]]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise LabError(f"meshctl pki {' '.join(action)}: {done.stderr.strip()}")
+    return {node: folder / "nodes" / node for node in nodes}
+
+
+def make_configuration(node: str, folder: Path, bearers: Sequence[BearerUse], keys: Path | None = None) -> str:
     """The node's meshd.toml."""
     lines = [
         "[node]",
@@ -51,13 +65,18 @@ def make_configuration(node: str, folder: Path, bearers: Sequence[BearerUse]) ->
         "[control]",
         f'socket = "{folder / "control.sock"}"',
     ]
+    if keys is not None:
+        lines += ["[security]", *(f'{name} = "{keys / file}"' for name, file in LINK_FILES.items())]
     for use in bearers:
         lines += ["[[bearer]]", f'name = "{use.bearer}"', f'kind = "{use.kind}"', f'rate = "{use.rate}"']
-        lines += [f'listen = "[::]:{TCPCL_PORT}"']
+        listen = f'fountain_listen = "0.0.0.0:{FOUNTAIN_PORT}"' if use.is_fountain else f'listen = "[::]:{TCPCL_PORT}"'
+        lines += [listen]
     for use in bearers:
         lines += ["[[neighbour]]", f'node = "dtn://{use.neighbour}/"', f'bearer = "{use.bearer}"']
+        if use.is_fountain:
+            lines.append('cl = "fountain"')
         if use.dial:
-            lines.append(f'address = "{use.dial}:{TCPCL_PORT}"')
+            lines.append(f'address = "{use.dial}:{FOUNTAIN_PORT if use.is_fountain else TCPCL_PORT}"')
     lines += ["[emcon]", 'boot_posture = "OPEN"', ""]
     return "\n".join(lines)
 
@@ -65,7 +84,8 @@ def make_configuration(node: str, folder: Path, bearers: Sequence[BearerUse]) ->
 class MeshNode:
     """One daemon: start it, kill it, order it about."""
 
-    def __init__(self, node: NodeHandle, folder: Path, bearers: Sequence[BearerUse]) -> None:
+    def __init__(self, node: NodeHandle, folder: Path, bearers: Sequence[BearerUse], keys: Path | None = None) -> None:
+        """`keys`: the node's folder of `issue_link_keys`."""
         self.name: Final = node.name
         self._node: Final = node
         self._folder: Final = folder
@@ -74,7 +94,7 @@ class MeshNode:
             raise LabError(f"{', '.join(missing)} isn't in {PROGRAMS}; make it with `make setup`")
         (folder / "state").mkdir(parents=True)
         self._config: Final = folder / "meshd.toml"
-        self._config.write_text(make_configuration(node.name, folder, bearers))
+        self._config.write_text(make_configuration(node.name, folder, bearers, keys))
 
     def start(self) -> None:
         """Start the daemon and wait until it answers. LabError with the end of its log when it doesn't."""
