@@ -2,9 +2,9 @@
 """A disk that forgets: implements `meshd.store.disk.Disk` in memory and loses whatever was not synced when power fails.
 
 It keeps apart what readers see (the page cache) and what is on the medium. After `crash` an unsynced part of each file
-may be there as a prefix torn at any byte, or in arbitrary sectors; an unlink not followed by a create or truncate may
-be undone. After a failed datasync the data stays readable, is never written, and the next datasync reports success, as
-on Linux. Everything it does by chance comes from the random generator it was given.
+may be there as a prefix torn at any byte, or in arbitrary sectors, and zeros may follow; an unlink not followed by a
+create or truncate may be undone. After a failed datasync the data stays readable, is never written, and the next
+datasync reports success, as on Linux. Everything it does by chance comes from the random generator it was given.
 """
 
 import errno
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 SECTOR_BYTES = 512
+AHEAD_BYTES = 2000
 
 
 class PowerCut(BaseException):
@@ -61,6 +62,7 @@ class FakeDisk:
         self.fail: dict[str, int] = {}
         self.power_cut_in = 0
         self.syncs = 0
+        self._appended = ""
 
     def names(self) -> list[str]:
         """Names of all files, shuffled."""
@@ -85,6 +87,7 @@ class FakeDisk:
         """Write at the end, as far as there is room."""
         self._raise("append")
         file = self._file(name)
+        self._appended = name
         data = b"".join(buffers)
         room = max(0, self.free_bytes())
         start = len(file.cache)
@@ -116,6 +119,8 @@ class FakeDisk:
 
     def truncate(self, name: str, size_bytes: int) -> None:
         """Shorten it durably, with every unlink before it; does not sync what remains."""
+        if name == self._appended:
+            self._appended = ""
         self._raise("truncate")
         file = self._file(name)
         with self._power():
@@ -149,6 +154,14 @@ class FakeDisk:
             self._write_back_some(file)
             file.cache = bytearray(file.medium)
             file.dirty.clear()
+        self._leave_zeros()
+
+    def _leave_zeros(self) -> None:
+        """The real disk writes zeros ahead of small appends, which a crash leaves behind the data."""
+        file = self._files.get(self._appended)
+        if file is not None and self._rng.random() < 0.3:
+            file.medium.extend(bytes(self._rng.randint(1, AHEAD_BYTES)))
+            file.cache = bytearray(file.medium)
 
     def flip_bit(self, name: str, offset: int) -> None:
         """Damage one bit on the medium."""

@@ -10,8 +10,13 @@ import pytest
 
 from meshd.base.errors import StoreError
 from meshd.store import disk as disk_module
-from meshd.store.disk import LOCK_NAME, RealDisk
+from meshd.store.disk import AHEAD_BYTES, LOCK_NAME, RealDisk
 from tests.unit.store.store_samples import real_disk
+
+
+def content(disk: RealDisk, name: str) -> bytes:
+    """Without what was written ahead."""
+    return disk.read(name, 0, disk.size_bytes(name))
 
 
 def test_appends_follow_each_other(tmp_path: Path) -> None:
@@ -24,8 +29,8 @@ def test_appends_follow_each_other(tmp_path: Path) -> None:
     disk.datasync("a")
     expected = b"".join(many) + b"yzend"
     assert disk.size_bytes("a") == len(expected)
-    assert disk.read("a", 0, len(expected) + 10) == expected
-    assert disk.read("a", 15001, 100) == b"zend"
+    assert content(disk, "a") == expected
+    assert disk.read("a", 15001, 4) == b"zend"
     disk.close()
 
 
@@ -40,7 +45,7 @@ def test_a_short_write_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     disk = real_disk(tmp_path)
     disk.create("a")
     disk.append("a", [b"0123456789", b"", b"abc", b"defghijkl"])
-    assert disk.read("a", 0, 100) == b"0123456789abcdefghijkl"
+    assert content(disk, "a") == b"0123456789abcdefghijkl"
     disk.close()
 
 
@@ -51,7 +56,7 @@ def test_truncate_and_unlink(tmp_path: Path) -> None:
     disk.append("a", [b"0123456789"])
     disk.truncate("a", 4)
     disk.append("a", [b"x"])
-    assert disk.read("a", 0, 10) == b"0123x"
+    assert content(disk, "a") == b"0123x"
     disk.unlink("a")
     assert disk.names() == []
     with pytest.raises(FileNotFoundError):
@@ -136,7 +141,7 @@ def test_descriptors_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for number in range(10):
         disk.create(str(number))
         disk.append(str(number), [b"%d" % number])
-    assert [disk.read(str(number), 0, 5) for number in range(10)] == [b"%d" % number for number in range(10)]
+    assert [content(disk, str(number)) for number in range(10)] == [b"%d" % number for number in range(10)]
     assert len(list(Path("/proc/self/fd").iterdir())) - before <= 4
     disk.close()
 
@@ -150,7 +155,7 @@ def test_readers_do_not_close_the_written_file(tmp_path: Path, monkeypatch: pyte
         disk.create(str(number))
     disk.create("a")
     disk.append("a", [b"first"])
-    assert disk.read("a", 0, 10) == b"first"
+    assert content(disk, "a") == b"first"
 
     def write_while_others_read(fd: int, buffers: list[bytes | memoryview], offset: int) -> int:
         assert [disk.read(str(number), 0, 10) for number in range(5)] == [b""] * 5
@@ -158,7 +163,47 @@ def test_readers_do_not_close_the_written_file(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(os, "pwritev", write_while_others_read)
     disk.append("a", [b"second"])
-    assert disk.read("a", 0, 20) == b"firstsecond"
+    assert content(disk, "a") == b"firstsecond"
+    disk.close()
+
+
+def test_small_appends_go_over_zeros_written_ahead(tmp_path: Path) -> None:
+    """So that a sync finds the file no larger than before; a large append ends where its data ends."""
+    disk = real_disk(tmp_path)
+    path = tmp_path / "store" / "a"
+    disk.create("a")
+    disk.append("a", [b"x" * 100])
+    assert path.stat().st_size == AHEAD_BYTES
+    disk.append("a", [b"y" * 100])
+    assert path.stat().st_size == AHEAD_BYTES
+    assert path.read_bytes() == (b"x" * 100 + b"y" * 100).ljust(AHEAD_BYTES, b"\0")
+    disk.append("a", [bytes(AHEAD_BYTES)])
+    assert path.stat().st_size == AHEAD_BYTES + 200 == disk.size_bytes("a")
+    disk.append("a", [b"z"])
+    assert path.stat().st_size == 2 * AHEAD_BYTES
+    disk.close()
+
+
+def test_the_next_file_begins_when_the_zeros_behind_the_last_are_gone(tmp_path: Path) -> None:
+    disk = real_disk(tmp_path)
+    disk.create("a")
+    disk.append("a", [b"x"])
+    disk.create("b")
+    assert (tmp_path / "store" / "a").stat().st_size == 1
+    disk.append("a", [b"y"])
+    assert content(disk, "a") == b"xy"
+    disk.close()
+
+
+def test_where_space_is_short_nothing_is_written_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    disk = real_disk(tmp_path)
+    disk.create("a")
+    disk.append("a", [b"x"])
+    assert (tmp_path / "store" / "a").stat().st_size == 1
     disk.close()
 
 
