@@ -2,7 +2,8 @@
 """One direction of a link as a pure object: frames in at `now`, frames out when they are due.
 
 It follows netem's order of operations (net/sched/sch_netem.c), all of it when the frame arrives: duplicate, **loss,
-before the rate** (a lost frame takes no air time), corrupt, limit, then overtaking or delay and rate. The rate works
+before the rate** (a lost frame takes no air time), corrupt, limit, then overtaking or delay and rate. With
+`loss_after_rate` the lost frame is held like the others, takes its air time and never arrives. The rate works
 as in netem: a frame is due at `max(now + delay, due time of the frame before) + its serialisation time`. The limit
 counts every frame held, those that are only under way included. Beyond netem: jitter never reorders, even without a
 rate (the netem back end gets the same by giving such a profile a very high rate). Not here: correlations,
@@ -18,6 +19,9 @@ from typing import Final
 
 from netns_lab.link_profile import LinkProfile
 from netns_lab.loss_model import LossModel, make_loss_model
+
+LOST: Final = b""
+"""Stands for a frame that takes air time and never arrives."""
 
 
 @dataclass(slots=True)
@@ -74,13 +78,16 @@ class LinkEmulator:
             self.counters.cut += 1
             return
         copies = 1
+        takes_air = self._profile.loss_after_rate
         if self._happens(self._profile.duplicate):
             self.counters.duplicated += 1
             copies = 2
-        if self._loss.loses():
+        if not takes_air and self._loss.loses():
             self.counters.lost += 1
             copies -= 1
-        if copies == 2 and self._loss.loses():  # netem sends the copy through its own loss decision, after the first
+        if (
+            not takes_air and copies == 2 and self._loss.loses()
+        ):  # netem sends the copy through its own loss decision, after the first
             self.counters.lost += 1
             copies = 1
         for _ in range(copies):
@@ -90,7 +97,9 @@ class LinkEmulator:
         """Frames whose time has come, in the order in which they arrive."""
         due = []
         while self._held and self._held[0][0] <= now:
-            due.append(heapq.heappop(self._held)[2])
+            frame = heapq.heappop(self._held)[2]
+            if frame:
+                due.append(frame)
         self.counters.sent += len(due)
         return due
 
@@ -110,6 +119,9 @@ class LinkEmulator:
             self.counters.over_limit += 1
             return
         due_s = now if self._overtakes() else self._due(len(frame), now)
+        if self._profile.loss_after_rate and self._loss.loses():
+            self.counters.lost += 1
+            frame = LOST
         self._sequence += 1
         heapq.heappush(self._held, (due_s, self._sequence, frame))
 

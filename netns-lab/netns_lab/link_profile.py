@@ -77,6 +77,8 @@ class LinkProfile:
     """Of Ethernet frames as the device sees them, without preamble and FCS."""
     limit: int = LIMIT_DEFAULT_FRAMES
     """Frames held at once, those under way included."""
+    loss_after_rate: bool = False
+    """What is lost takes air time, as it does on a radio path; netem loses frames before its rate."""
 
     def expected_loss(self) -> float:
         """Share of frames lost in the long run."""
@@ -109,6 +111,7 @@ def parse_profile(name: str, table: TomlTable) -> LinkProfile:
         gap=table.count("gap", 1, 1, 1_000_000),
         rate_bps=table.rate("rate"),
         limit=table.count("limit", LIMIT_DEFAULT_FRAMES, 1, LIMIT_MAX_FRAMES),
+        loss_after_rate=table.flag("loss_after_rate", False),
     )
     table.end()
     if profile.delay_s > DELAY_MAX_S:
@@ -149,6 +152,7 @@ def profile_to_table(profile: LinkProfile) -> dict[str, object]:
         "description": profile.description,
         "delay": show_duration(profile.delay_s),
         "jitter": show_duration(profile.jitter_s),
+        "loss_after_rate": profile.loss_after_rate,
         "duplicate": show_share(profile.duplicate),
         "corrupt": show_share(profile.corrupt),
         "reorder": show_share(profile.reorder),

@@ -3,6 +3,7 @@
 
 from typing import Final, assert_never
 
+from netns_lab.errors import LabError
 from netns_lab.link_profile import GilbertElliott, LinkProfile, Loss, RandomLoss
 
 ORDER_KEEPING_RATE_BPS: Final = 10_000_000_000
@@ -10,7 +11,12 @@ ORDER_KEEPING_RATE_BPS: Final = 10_000_000_000
 
 
 def netem_arguments(profile: LinkProfile, is_cut: bool = False) -> list[str]:
-    """What follows `netem` on the command line; a cut link is one that loses everything."""
+    """What follows `netem` on the command line; a cut link is one that loses everything.
+
+    LabError for what netem can't do.
+    """
+    if profile.loss is not None and profile.loss_after_rate:
+        raise LabError(f"profile {profile.name!r}: netem loses frames before its rate; use back end relay")
     arguments = ["limit", str(profile.limit)]
     if profile.delay_s:
         arguments += ["delay", _time(profile.delay_s)]

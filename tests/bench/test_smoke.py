@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parent
+ELSEWHERE = {"all.py", "satcom.py"}
+"""`all.py` runs the others; what satcom.py measures over a slow link is tested in tests/lab/test_radio.py."""
 SCRIPTS = [
-    path.name for path in sorted(FOLDER.glob("[!_]*.py")) if path.name != "all.py" and not path.name.startswith("test_")
+    path.name
+    for path in sorted(FOLDER.glob("[!_]*.py"))
+    if path.name not in ELSEWHERE and not path.name.startswith("test_")
 ]
 QUICK_MAX_S = 50
 """What `--quick` promises, or nearly; twice that ends the test on a busy machine."""
@@ -21,6 +25,11 @@ QUICK_MAX_S = 50
 
 def test_the_forwarding_benchmark_is_among_them() -> None:
     assert "forward.py" in SCRIPTS
+
+
+@pytest.mark.parametrize("name", sorted(ELSEWHERE))
+def test_the_others_can_be_started(name: str) -> None:
+    subprocess.run([sys.executable, str(FOLDER / name), "--help"], capture_output=True, check=True)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
