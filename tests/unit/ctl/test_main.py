@@ -144,6 +144,8 @@ def test_an_interrupt_is_exit_code_130_and_no_noise(daemon: FakeDaemon, tmp_path
         [sys.executable, "-m", "meshd.ctl.main", "recv", "--follow", "--out", str(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        # Whoever runs the tests in the background has it ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert asked.wait(30)
         process.send_signal(signal.SIGINT)
