@@ -163,7 +163,8 @@ def main() -> int:
     """The command."""
     rows = [*loss_rows(), *other_rows()]
     parser = argparse.ArgumentParser(description="The fountain layer's table over emulated radio links.")
-    parser.add_argument("--rows", help=f"some, with commas between: {', '.join(row.name for row in rows)}")
+    names = ", ".join(row.name for row in rows)
+    parser.add_argument("--rows", help=f"some, with commas between: {names.replace('%', '%%')}")
     parser.add_argument("--jobs", type=int, default=1, help="labs at once")
     parser.add_argument("--seed", type=int, default=1, help="of the emulated losses")
     arguments = parser.parse_args()

@@ -6,7 +6,7 @@ link dies, its bundles are told to be failed, so that the owner may look for ano
 orphans: if the owner comes back with one, it goes on where it stopped, or is acknowledged at once.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Final
 
@@ -49,6 +49,8 @@ class Bundles:
         self._acknowledged: dict[int, list[Hashable]] = {}
         self._sent: dict[int, list[Hashable]] = {}
         self._failed: dict[tuple[int, FailureReason], list[Hashable]] = {}
+        self.waiting_bytes: Counter[int] = Counter()
+        """By receiver: of bundles that were not begun. One that is for several counts for each of them."""
 
     def __len__(self) -> int:
         return len(self._bundles)
@@ -58,8 +60,21 @@ class Bundles:
         return self._bundles.get(key)
 
     def add(self, key: BundleKey, bundle: Bundle) -> None:
-        """A further one."""
+        """A further one, which waits."""
         self._bundles[key] = bundle
+        self._count_waiting(bundle, 1)
+
+    def join(self, bundle: Bundle, node: int) -> None:
+        """A further receiver."""
+        bundle.left[node] = len(bundle.objects)
+        if bundle.waiting is not None:
+            bundle.waiting.nodes = sorted({*bundle.waiting.nodes, node})
+            self.waiting_bytes[node] += bundle.waiting.size_bytes
+
+    def _count_waiting(self, bundle: Bundle, sign: int) -> None:
+        if bundle.waiting is not None:
+            for node in bundle.waiting.nodes:
+                self.waiting_bytes[node] += sign * bundle.waiting.size_bytes
 
     def recall(self, name: Hashable, node: int) -> bool:
         """The owner comes with this bundle: True when it was done as an orphan, and is told so now."""
@@ -72,6 +87,7 @@ class Bundles:
     def open(self, key: BundleKey, item: OutgoingObject) -> None:
         """It goes, or a part of it, with this object."""
         bundle = self._bundles[key]
+        self._count_waiting(bundle, -1)
         bundle.waiting = None
         bundle.objects.append(item)
         for node in bundle.left:
@@ -115,6 +131,7 @@ class Bundles:
         del bundle.left[node]
         if bundle.waiting is not None:
             bundle.waiting.nodes = [each for each in bundle.waiting.nodes if each != node]
+            self.waiting_bytes[node] -= bundle.waiting.size_bytes
         if not bundle.left:
             del self._bundles[key]
             if bundle.waiting is not None:

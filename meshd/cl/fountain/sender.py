@@ -111,9 +111,7 @@ class Sender:
 
     def _join(self, bundle: Bundle, node: int, now: float) -> None:
         """A further receiver of a bundle that waits or is under way."""
-        if bundle.waiting is not None:
-            bundle.waiting.nodes = sorted({*bundle.waiting.nodes, node})
-        bundle.left[node] = len(bundle.objects)
+        self.bundles.join(bundle, node)
         self._groups = self._groups % GROUP_MAX + 1
         for item in bundle.objects:
             item.set_group(Group(self._groups, tuple(bundle.left)[:MEMBERS_MAX]))
@@ -141,9 +139,10 @@ class Sender:
         return lane
 
     def waiting_bytes(self, node: int) -> int:
-        """Bytes for this node that were not begun."""
-        scope = self._scope(node)
-        return sum(lane.waiting_bytes for (_, each), lane in self._lane_of.items() if each == scope)
+        """Bytes for this node that were not begun; what waits for others only does not count, so that all receivers of
+        a multicast bearer are asked for the same bundles at the same time, and share the objects that carry them.
+        """
+        return self.bundles.waiting_bytes[node]
 
     def count_open(self, node: int) -> int:
         """Objects under way to this node."""

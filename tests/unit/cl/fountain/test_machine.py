@@ -228,6 +228,22 @@ def test_multicast_serves_all_with_one_transmission() -> None:
     assert first.sent_frame_bytes - before < 1.25 * 1_500_000
 
 
+def test_multicast_asks_for_all_receivers_alike() -> None:
+    """What one has been given takes nothing from the others: else their copies would come too late to share objects."""
+    world = make(0.0, 3, is_multicast=True)
+    first, second, third = begin(world)
+    before = first.machine.credit_bytes(third.settings.node)
+    assert before > 0
+    first.machine.send_bundles(second.settings.node, [first.row(1, bytes(50_000))], world.time.now)
+    assert first.machine.credit_bytes(second.settings.node) == before - 50_000
+    assert first.machine.credit_bytes(third.settings.node) == before
+    first.machine.send_bundles(third.settings.node, [first.row(1, bytes(50_000))], world.time.now)
+    assert first.machine.credit_bytes(third.settings.node) == before - 50_000
+    first.pump()
+    run(world, 10)
+    assert first.machine.credit_bytes(second.settings.node) == first.machine.credit_bytes(third.settings.node) == before
+
+
 def test_multicast_is_for_those_named_only() -> None:
     world = make(0.0, 3, is_multicast=True)
     first, second, third = begin(world)
