@@ -4,7 +4,7 @@
 A node that can never answer has what all passes were sent of: nothing more can be known, and the node is told so.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, cast
 
 import trio
@@ -28,6 +28,7 @@ from meshd.node.events import (
     TransfersAcknowledged,
     TransfersFailed,
 )
+from meshd.security.node_index import node_index
 
 _FOR_GOOD: Final = frozenset((cl.FailureReason.REFUSED,))
 
@@ -41,6 +42,7 @@ class FountainVoice:
 
     def __init__(self, links: Mapping[Eid, FountainLink], dispatch: Callable[[Event], None], report: Report) -> None:
         self._links = links
+        self._by_index = {node_index(node, link.id.bearer): node for node, link in links.items()}
         self._dispatch = dispatch
         self._report = report
         self._down: list[tuple[FountainLink, str]] = []
@@ -56,13 +58,18 @@ class FountainVoice:
             case cl.TransfersReceived(_, rows):
                 link.received_bundles += len(rows)
                 link.received_bytes += sum([len(row.data) for row in rows])
-                self._dispatch(BundlesReceived(link.id, [ReceivedRow((link, row.transfer), row.data) for row in rows]))
+                received = [ReceivedRow((link, row.transfer), row.data, self._served(row.nodes)) for row in rows]
+                self._dispatch(BundlesReceived(link.id, received))
             case cl.TransfersAcknowledged() | cl.TransfersSent():
                 ids = cast("Sequence[BundleId]", event.bundles)
                 link.note_acknowledged(ids)
                 self._dispatch(TransfersAcknowledged(link.id, ids))
             case cl.TransfersFailed(_, bundles, reason):
                 self._fail(link, cast("Sequence[BundleId]", bundles), reason)
+
+    def _served(self, nodes: Iterable[int]) -> tuple[Eid, ...]:
+        """Those of our neighbours that are among these."""
+        return tuple([self._by_index[node] for node in nodes if node in self._by_index])
 
     def finish(self) -> None:
         """Nothing more has come up for now."""

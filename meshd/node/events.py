@@ -64,6 +64,8 @@ class ReceivedRow(msgspec.Struct, frozen=True, gc=False):
     """What the bearer needs to accept or refuse it; opaque to the node."""
     data: bytes
     """The encoded bundle, a copy of its own."""
+    served: tuple[Eid, ...] = ()
+    """Neighbours of ours to whom the sender brings it with the same transmission, and goes on until they have it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Acknowledgement waits for the store. A duplicate of a bundle that is durable (or
 at once; a duplicate of one that is still being stored is acknowledged together with it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from meshd.base.limits import LIFETIME_MAX_MS, MESSAGE_SIZE_MAX_BYTES
@@ -23,6 +23,7 @@ from meshd.node.bundle_table import BundleState, Entry, Room
 from meshd.node.echo import Echo
 from meshd.node.events import BundlesReceived, ReceivedRow
 from meshd.node.reassembly import Reassembly
+from meshd.node.replication import begin
 from meshd.node.sent_messages import message_id_of
 from meshd.node.state import REPORTS_PER_BATCH, NodeState
 from meshd.node.status_reports import StatusReports
@@ -132,6 +133,8 @@ class Reception:
                 header.total_adu_bytes,
             )
             add(Entry(record, header, data, False, ((link_id, row.transfer),)))
+            if row.served:
+                self._leave_to_sender(record, row.served)
             puts.append(record)
             if plan.is_admin_record:
                 reports.administer(data, header, now)
@@ -186,6 +189,12 @@ class Reception:
             state.report("bundle.refused", bundle=bundle_ref(header.id), link=str(link_id), reason=shortage[1])
             return False
         return True
+
+    def _leave_to_sender(self, record: BundleRecord, served: Sequence[Eid]) -> None:
+        """A bundle to a group came by a transmission that is for these members, too: they need no copy of ours."""
+        entry, members = self._state.table.get(record.id), self._state.groups.get(record.destination)
+        if entry is not None and members:
+            entry.copies = begin(record, members.difference(served), self._state.settings.id)
 
     def _duplicate(self, link_id: LinkId, row: ReceivedRow, header: BundleHeader) -> None:
         entry = self._state.table.get(header.id) or self._echo.answer_under_way(header.id)

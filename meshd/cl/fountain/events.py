@@ -28,6 +28,8 @@ class TransferRow(msgspec.Struct, frozen=True, gc=False):
 
     transfer: int
     data: bytes
+    nodes: tuple[int, ...] = ()
+    """Indexes of all that the object which brought it is for."""
 
 
 class Datagram(msgspec.Struct, frozen=True, gc=False):

@@ -155,23 +155,23 @@ class Receiver:
             item.transfers = 1
             joined = self._assemblies.add(content.piece, item)
             if joined is not None:
-                self._arrive(*joined)
+                self._arrive(*joined, content.nodes)
             for each in self._assemblies.pop_excess():
                 self._drop(each)
         else:
             item.transfers = len(content.bundles)
             for bundle in content.bundles:
-                self._arrive(bundle, [item])
+                self._arrive(bundle, [item], content.nodes)
 
     def _pass_over(self, item: IncomingObject) -> None:
         self.failures += 1
         item.symbols = {}
         self._close(item, State.PASSED_OVER)
 
-    def _arrive(self, bundle: bytes, objects: list[IncomingObject]) -> None:
+    def _arrive(self, bundle: bytes, objects: list[IncomingObject], nodes: tuple[int, ...]) -> None:
         number = self._take_number()
         self._transfers[number] = objects
-        self.arrived.append(TransferRow(number, bundle))
+        self.arrived.append(TransferRow(number, bundle, nodes))
 
     # Answers.
 

@@ -80,6 +80,17 @@ def test_it_is_delivered_when_every_member_has_reported() -> None:
         assert play.message(name).state.value == state
 
 
+def test_members_that_heard_the_same_transmission_are_left_to_its_sender() -> None:
+    """On a radio net one transmission serves all: passing it on to them would fill the air for nothing."""
+    play = group_play()
+    play.up(LAN, SAT, LAN3)
+    play.bundle("a", GROUP)
+    play.handle(ev.BundlesReceived(LAN, [ev.ReceivedRow("a", play.data["a"], (DPOP3, STRANGER))]))
+    lines = play.handle(play.stored("a"))
+    assert [line for line in lines if line.startswith("send")] == ["send sat0>home a"]
+    assert left(play, "a") == {HOME}
+
+
 def test_never_to_the_source_or_to_whoever_brought_it() -> None:
     play = group_play(DPOP2, DPOP3, HOME)
     play.up(LAN, SAT, LAN3)
