@@ -42,7 +42,7 @@ class FountainVoice:
 
     def __init__(self, links: Mapping[Eid, FountainLink], dispatch: Callable[[Event], None], report: Report) -> None:
         self._links = links
-        self._by_index = {node_index(node, link.id.bearer): node for node, link in links.items()}
+        self._by_index: dict[int, Eid] = {}
         self._dispatch = dispatch
         self._report = report
         self._down: list[tuple[FountainLink, str]] = []
@@ -69,6 +69,8 @@ class FountainVoice:
 
     def _served(self, nodes: Iterable[int]) -> tuple[Eid, ...]:
         """Those of our neighbours that are among these."""
+        if not self._by_index:
+            self._by_index = {node_index(node, link.id.bearer): node for node, link in self._links.items()}
         return tuple([self._by_index[node] for node in nodes if node in self._by_index])
 
     def finish(self) -> None:

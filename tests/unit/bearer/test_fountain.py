@@ -98,6 +98,8 @@ async def test_a_group_hears_one_transmission(nursery: trio.Nursery) -> None:
     alpha.bearer.send_bundles(make_link(CHARLIE), [row])
     await alpha.told.until(lambda: sum(len(each.ids) for each in alpha.told.all(TransfersAcknowledged)) == 2)
     assert received(bravo) == received(charlie) == [b"".join(row[1])]
+    for station, other in ((bravo, CHARLIE), (charlie, BRAVO)):
+        assert [row.served for event in station.told.all(BundlesReceived) for row in event.rows] == [(other,)]
 
 
 async def test_what_the_node_refuses_for_now_comes_back_to_be_tried_again(nursery: trio.Nursery) -> None:
