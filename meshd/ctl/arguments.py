@@ -57,7 +57,9 @@ class Parser(argparse.ArgumentParser):
         """End with exit code 2 and one line; unknown options get a suggestion."""
         unknown = re.match(r"unrecognized arguments: (-\S+)", message)
         if unknown:
-            message = f"{unknown[1]} is unknown{suggestion(unknown[1], self.option_names())}"
+            # What another command knows under the very same name is no help.
+            others = [name for name in self.option_names() if name != unknown[1].partition("=")[0]]
+            message = f"{unknown[1]} is unknown{suggestion(unknown[1], others)}"
         self.exit(2, f"{self.prog}: {message}\ntry '{self.prog} --help'\n")
 
     def option_names(self) -> list[str]:

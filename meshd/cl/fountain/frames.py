@@ -29,7 +29,6 @@ GROUP_ALL: Final = 0
 """The group of a symbol whose object is for whoever its head names: no GROUP frame explains it."""
 MEMBERS_MAX: Final = 255
 ACKS_MAX: Final = 255
-COUNT_MAX: Final = (1 << 16) - 1
 PRECEDENCE_MAX: Final = 5
 U32_MAX: Final = (1 << 32) - 1
 

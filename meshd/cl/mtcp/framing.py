@@ -11,7 +11,6 @@ from typing import Final
 
 from meshd.base.errors import RemoteProtocolError
 
-HEAD_MAX_BYTES: Final = 9
 _BYTE_STRING: Final = 2
 _INFO_BITS: Final = 0x1F
 _DIRECT_MAX: Final = 23

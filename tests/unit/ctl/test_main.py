@@ -124,6 +124,14 @@ def test_help_has_examples(argv: list[str], capsys: pytest.CaptureFixture[str]) 
     assert "example" in capsys.readouterr().out
 
 
+def test_an_option_of_another_command_is_not_its_own_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+    """`bundle create` has --output, `recv` has --out."""
+    with pytest.raises(SystemExit) as caught:
+        run(["recv", "--output", "x"])
+    assert caught.value.code == 2
+    assert "--output is unknown; did you mean '--out'?" in capsys.readouterr().err
+
+
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         run(["--version"])
