@@ -82,11 +82,11 @@ class LinkEmulator:
         if self._happens(self._profile.duplicate):
             self.counters.duplicated += 1
             copies = 2
-        if not takes_air and self._loss.loses():
+        if not takes_air and self._loss.loses(now):
             self.counters.lost += 1
             copies -= 1
         if (
-            not takes_air and copies == 2 and self._loss.loses()
+            not takes_air and copies == 2 and self._loss.loses(now)
         ):  # netem sends the copy through its own loss decision, after the first
             self.counters.lost += 1
             copies = 1
@@ -119,7 +119,7 @@ class LinkEmulator:
             self.counters.over_limit += 1
             return
         due_s = now if self._overtakes() else self._due(len(frame), now)
-        if self._profile.loss_after_rate and self._loss.loses():
+        if self._profile.loss_after_rate and self._loss.loses(due_s - self._profile.delay_s):
             self.counters.lost += 1
             frame = LOST
         self._sequence += 1

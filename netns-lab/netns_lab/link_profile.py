@@ -52,7 +52,27 @@ class GilbertElliott:
         return bad * self.loss_bad + (1.0 - bad) * self.loss_good
 
 
-Loss = RandomLoss | GilbertElliott
+@dataclass(frozen=True, slots=True)
+class TimedBursts:
+    """Losses in bursts: the same two states, but each lasts an exponential time, however few frames pass.
+
+    A path that fades does so by the clock. Stepped per frame, a chain of 200 ms at full rate lasts half a minute on a
+    return channel with a frame a second. netem has nothing like it.
+    """
+
+    mean_s: float
+    """Mean length of a bad spell, in which every frame is lost."""
+    share: float
+    """Of the time that is bad."""
+
+    def expected(self) -> float:
+        """Share of frames lost in the long run, where frames come evenly."""
+        return self.share
+
+
+Loss = RandomLoss | GilbertElliott | TimedBursts
+
+_LOSS_NAMES: Final = {RandomLoss: "random", GilbertElliott: "Gilbert-Elliott", TimedBursts: "bursts by time"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +109,7 @@ class LinkProfile:
         parts = [show_duration(self.delay_s) + (f" +- {show_duration(self.jitter_s)}" if self.jitter_s else "")]
         parts.append(show_rate(self.rate_bps) if self.rate_bps else "unlimited rate")
         if self.loss is not None:
-            kind = "random" if isinstance(self.loss, RandomLoss) else "Gilbert-Elliott"
-            parts.append(f"{self.loss.expected() * 100:.3g} % loss ({kind})")
+            parts.append(f"{self.loss.expected() * 100:.3g} % loss ({_LOSS_NAMES[type(self.loss)]})")
         for word, share in (("duplicate", self.duplicate), ("corrupt", self.corrupt), ("reorder", self.reorder)):
             if share:
                 parts.append(f"{word} {show_share(share)}")
@@ -134,8 +153,12 @@ def _parse_loss(table: TomlTable) -> Loss | None:
     elif model == "gemodel":
         p = _needed(loss, "p")
         result = GilbertElliott(p, loss.share("r", 1.0 - p), loss.share("1-h", 1.0), loss.share("1-k", 0.0))
+    elif model == "bursts":
+        result = TimedBursts(loss.duration("mean", 0.0), _needed(loss, "share"))
+        if result.mean_s <= 0 or result.share >= 1:
+            raise loss.error("mean", "and share: a spell needs a duration, and some of the time has to be good")
     else:
-        raise loss.error("model", f"unknown model {model!r}; known: random, gemodel")
+        raise loss.error("model", f"unknown model {model!r}; known: random, gemodel, bursts")
     loss.end()
     return result
 
@@ -167,6 +190,8 @@ def profile_to_table(profile: LinkProfile) -> dict[str, object]:
         case GilbertElliott(p, r, bad, good):
             shares = {"p": p, "r": r, "1-h": bad, "1-k": good}
             table["loss"] = {"model": "gemodel"} | {key: show_share(share) for key, share in shares.items()}
+        case TimedBursts(mean_s, share):
+            table["loss"] = {"model": "bursts", "mean": show_duration(mean_s), "share": show_share(share)}
         case None:
             pass
     return table

@@ -4,7 +4,7 @@
 from typing import Final, assert_never
 
 from netns_lab.errors import LabError
-from netns_lab.link_profile import GilbertElliott, LinkProfile, Loss, RandomLoss
+from netns_lab.link_profile import GilbertElliott, LinkProfile, RandomLoss, TimedBursts
 
 ORDER_KEEPING_RATE_BPS: Final = 10_000_000_000
 """netem reorders by jitter unless it has a rate: this one costs 1.2 us for a full-size frame."""
@@ -17,6 +17,8 @@ def netem_arguments(profile: LinkProfile, is_cut: bool = False) -> list[str]:
     """
     if profile.loss is not None and profile.loss_after_rate:
         raise LabError(f"profile {profile.name!r}: netem loses frames before its rate; use back end relay")
+    if isinstance(profile.loss, TimedBursts):
+        raise LabError(f"profile {profile.name!r}: netem has no bursts by time; use back end relay, or model gemodel")
     arguments = ["limit", str(profile.limit)]
     if profile.delay_s:
         arguments += ["delay", _time(profile.delay_s)]
@@ -35,7 +37,7 @@ def netem_arguments(profile: LinkProfile, is_cut: bool = False) -> list[str]:
     return arguments
 
 
-def _loss_arguments(loss: Loss | None) -> list[str]:
+def _loss_arguments(loss: RandomLoss | GilbertElliott | None) -> list[str]:
     match loss:
         case None:
             return []

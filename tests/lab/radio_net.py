@@ -20,7 +20,7 @@ from meshd.client.client import Client
 from meshd.client.errors import DaemonUnreachable
 from meshd.control.errors import ControlError
 from netns_lab.lab import Lab
-from netns_lab.link_profile import GilbertElliott, LinkProfile, RandomLoss
+from netns_lab.link_profile import LinkProfile, RandomLoss, TimedBursts
 from netns_lab.mesh_node import FOUNTAIN_PORT, LINK_FILES, MeshNode, issue_link_keys
 from netns_lab.sandbox import WORK_FOLDER
 from netns_lab.scenario import PROFILES, ScenarioContext
@@ -64,10 +64,7 @@ class NetSettings:
 
     def profile(self) -> LinkProfile:
         """The emulator's."""
-        loss: RandomLoss | GilbertElliott = RandomLoss(self.loss)
-        if self.burst_s:
-            leave = min(1.0, FRAME_BITS / (self.rate_bps * self.burst_s))
-            loss = GilbertElliott(leave * self.loss / (1 - self.loss), leave)
+        loss = TimedBursts(self.burst_s, self.loss) if self.burst_s else RandomLoss(self.loss)
         held_s = self.delay_s + self.modem_s
         return LinkProfile(
             "radio",

@@ -11,6 +11,7 @@ from netns_lab.link_profile import (
     GilbertElliott,
     LinkProfile,
     RandomLoss,
+    TimedBursts,
     load_profile,
     parse_profile,
     profile_to_table,
@@ -60,7 +61,9 @@ def test_every_key_is_read() -> None:
         ("limit = 0", r"key 'limit': must be a whole number from 1"),
         ("limit = true", r"key 'limit': must be a whole number"),
         ('loss = "1 %"', r"key 'loss': must be a table"),
-        ('loss = { model = "rando" }', r"key 'loss\.model': unknown model 'rando'; known: random, gemodel"),
+        ('loss = { model = "rando" }', r"key 'loss\.model': unknown model 'rando'; known: random, gemodel, bursts"),
+        ('loss = { model = "bursts", share = "10 %" }', r"key 'loss\.mean': and share: a spell needs a duration"),
+        ('loss = { model = "bursts", mean = "1 s", share = "100 %" }', r"key 'loss\.mean': and share"),
         ('loss = { model = "random" }', r"key 'loss\.probability': is missing"),
         ('loss = { model = "random", probability = "1 %", p = "1 %" }', r"key 'loss\.p': unknown key"),
     ],
@@ -73,6 +76,13 @@ def test_errors_name_file_and_key(text: str, words: str) -> None:
 def test_gemodel_defaults_are_those_of_netem() -> None:
     profile = parse('loss = { model = "gemodel", p = "20 %" }')
     assert profile.loss == GilbertElliott(p=0.2, r=0.8, loss_bad=1.0, loss_good=0.0)
+
+
+def test_bursts_by_time_survive_their_way_to_the_relay() -> None:
+    profile = parse('loss = { model = "bursts", mean = "200 ms", share = "10 %" }')
+    assert profile.loss == TimedBursts(0.2, 0.1)
+    assert "10 % loss (bursts by time)" in profile.summary()
+    assert parse_profile("test", TomlTable(profile_to_table(profile), "relay")) == profile
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in PROFILES.glob("*.toml")))

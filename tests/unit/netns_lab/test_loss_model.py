@@ -11,7 +11,7 @@ import random
 
 import pytest
 
-from netns_lab.link_profile import GilbertElliott, RandomLoss
+from netns_lab.link_profile import GilbertElliott, RandomLoss, TimedBursts
 from netns_lab.loss_model import make_loss_model
 
 FRAMES = 100_000
@@ -19,7 +19,7 @@ FRAMES = 100_000
 
 def losses(loss: RandomLoss | GilbertElliott | None, seed: int = 7) -> list[bool]:
     model = make_loss_model(loss, random.Random(seed))
-    return [model.loses() for _ in range(FRAMES)]
+    return [model.loses(0.0) for _ in range(FRAMES)]
 
 
 def test_without_loss_nothing_is_lost() -> None:
@@ -60,9 +60,28 @@ def test_random_loss_of_the_same_share_has_shorter_bursts() -> None:
 def test_the_loss_is_decided_before_the_step() -> None:
     """With p = 1 and r = 1 the states alternate, beginning in the good one, as netem's do."""
     model = make_loss_model(GilbertElliott(p=1.0, r=1.0), random.Random(1))
-    assert [model.loses() for _ in range(4)] == [False, True, False, True]
+    assert [model.loses(0.0) for _ in range(4)] == [False, True, False, True]
 
 
 def test_the_same_seed_loses_the_same_frames() -> None:
     loss = GilbertElliott(p=0.01, r=0.25, loss_bad=0.78)
     assert losses(loss, seed=3) == losses(loss, seed=3) != losses(loss, seed=4)
+
+
+def test_bursts_by_time_last_as_long_however_few_frames_there_are() -> None:
+    """Looked at each 10 ms or each 100 ms: a tenth of the time is bad, in spells of 200 ms in the mean."""
+    for step_s in (0.01, 0.1):
+        model = make_loss_model(TimedBursts(0.2, 0.1), random.Random(5))
+        states = [model.loses(number * step_s) for number in range(FRAMES)]
+        spells_expected = FRAMES * step_s / 2.0  # one of 0.2 s and one of 1.8 s
+        sigma = 2.0 * 0.1 / math.sqrt(spells_expected)  # of a share made of so many exponential pairs
+        assert sum(states) / FRAMES == pytest.approx(0.1, abs=4 * sigma)
+    fine = make_loss_model(TimedBursts(0.2, 0.1), random.Random(5))
+    runs = [len(list(run)) * 0.01 for bad, run in itertools.groupby(fine.loses(n * 0.01) for n in range(FRAMES)) if bad]
+    assert sum(runs) / len(runs) == pytest.approx(0.2, abs=4 * 0.2 / math.sqrt(len(runs)) + 0.01)
+
+
+def test_bursts_by_time_stay_where_they_are_for_what_is_asked_late() -> None:
+    model = make_loss_model(TimedBursts(0.2, 0.5), random.Random(2))
+    is_bad = model.loses(10.0)
+    assert model.loses(9.0) is is_bad

@@ -4,7 +4,7 @@
 import pytest
 
 from netns_lab.errors import LabError
-from netns_lab.link_profile import GilbertElliott, LinkProfile, RandomLoss
+from netns_lab.link_profile import GilbertElliott, LinkProfile, RandomLoss, TimedBursts
 from netns_lab.netem_arguments import netem_arguments
 
 
@@ -42,3 +42,8 @@ def test_loss_after_the_rate_is_refused() -> None:
     profile = LinkProfile("radio", loss=RandomLoss(0.01), loss_after_rate=True)
     with pytest.raises(LabError, match=r"'radio': netem loses frames before its rate; use back end relay"):
         netem_arguments(profile)
+
+
+def test_netem_has_no_bursts_by_time() -> None:
+    with pytest.raises(LabError, match="no bursts by time"):
+        netem_arguments(LinkProfile("fading", loss=TimedBursts(0.2, 0.1)))
