@@ -15,6 +15,7 @@ import trio
 from meshd.bearer.connection import Row, accept, refuse, release
 from meshd.bearer.fountain import FountainBearer
 from meshd.bearer.link import Figure
+from meshd.bearer.mdns_records import Hint
 from meshd.bearer.mtcp import MtcpAdapter
 from meshd.bearer.tcp import TcpBearer
 from meshd.bearer.tls import TlsIdentity
@@ -37,6 +38,7 @@ class AnyLayer(Protocol):
     def send_urgent(self, link: LinkId, rows: Sequence[Row]) -> None: ...
     def freeze(self) -> None: ...
     def thaw(self) -> None: ...
+    def device_changed(self) -> None: ...
     def snapshot(self) -> list[dict[str, Figure]]: ...
 
 
@@ -64,6 +66,9 @@ class Bearer:
             ConvergenceLayer.MTCP: make_mtcp(partial(self._take_event, ConvergenceLayer.MTCP)),
             ConvergenceLayer.FOUNTAIN: self._fountain,
         }
+        self._configured = neighbours
+        self._mdns = self._tcp.make_mdns()
+        self._hints = self._tcp.make_hints()
         self._note_layers(neighbours)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -71,19 +76,33 @@ class Bearer:
         async with trio.open_nursery() as nursery:
             for layer in self._layers.values():
                 await nursery.start(layer.run)
+            if self._mdns is not None:
+                nursery.start_soon(self._mdns.run, self._take_hint)
             task_status.started()
 
     async def shutdown(self) -> None:
         """End every session, as far as the silence allows, and stop."""
+        if self._mdns is not None:
+            self._mdns.stop()
         async with trio.open_nursery() as nursery:
             for layer in self._layers.values():
                 nursery.start_soon(layer.shutdown)
 
     def configure(self, neighbours: Sequence[NeighbourSettings]) -> None:
         """These are the neighbours from now on."""
+        self._configured = neighbours
+        self._arrange()
+
+    def _arrange(self) -> None:
+        neighbours = self._hints.merge(self._configured)
         self._note_layers(neighbours)
         for layer in self._layers.values():
             layer.configure(neighbours)
+
+    def _take_hint(self, hint: Hint) -> None:
+        """Somebody says that a node listens there."""
+        if self._hints.take(hint, trio.current_time()):
+            self._arrange()
 
     def set_identity(self, tls: TlsIdentity) -> None:
         """Who this node is and whom it trusts, for new sessions."""
@@ -132,13 +151,22 @@ class Bearer:
 
     def freeze(self) -> None:
         """Silence."""
+        if self._mdns is not None:
+            self._mdns.is_silent = True
         for layer in self._layers.values():
             layer.freeze()
 
     def thaw(self) -> None:
         """The silence is over."""
+        if self._mdns is not None:
+            self._mdns.is_silent = False
         for layer in self._layers.values():
             layer.thaw()
+
+    def device_changed(self) -> None:
+        """Its device came back, or is another one, or has other addresses or another MTU."""
+        for layer in self._layers.values():
+            layer.device_changed()
 
     def snapshot(self) -> list[dict[str, Figure]]:
         """One row of figures for each link, of the layer that its neighbour speaks now."""
@@ -158,6 +186,7 @@ class Bearer:
         match event:
             case LinkUp(link):
                 self._links_up.add((layer, link))
+                self._layer_of.setdefault(link.neighbour, layer)  # it was found by it
             case LinkDown(link, _):
                 self._links_up.discard((layer, link))
             case LinkWritable(link, _):

@@ -9,6 +9,7 @@ Both give way after TURN_BYTES.
 
 import math
 import socket
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
@@ -31,6 +32,10 @@ JOIN_MAX_BYTES: Final = 8 * 1024
 """Buffers that are smaller on average are joined: one copy costs less than many entries of an I/O vector."""
 PROMPT_MAX_BUNDLES: Final = 8
 """No more than so many handed over at a time are sent at once: what comes in larger batches is not in a hurry."""
+QUIET_MAX_BYTES: Final = 16 * 1024
+"""What was sent at once is told when so much is there, if not before: a quarter of the smallest window of a link."""
+ABANDON: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER: close with a reset."""
 CLOSE_TIMEOUT_S: Final = 1.0
 """For last words to a peer, and for its own, before the connection is closed."""
 
@@ -85,8 +90,8 @@ class Connection(ABC, Generic[EventT]):
         self._is_broken = False
         self._is_telling = False
         """What the node answers to it is sent together afterwards."""
-        self._has_sent = False
-        """Something was sent that `on_progress` has not heard of."""
+        self._quiet_bytes = 0
+        """So much was sent that `on_progress` has not heard of."""
         self._wake = trio.Event()
         self._rests_until = math.inf
         """The writer's next deadline."""
@@ -129,10 +134,15 @@ class Connection(ABC, Generic[EventT]):
         sizes_bytes = [sum(map(len, chunks)) for chunks in bundles]
         numbers = self._enqueue(bundles, sizes_bytes)
         self.sent.update(zip(numbers, [bundle_id for bundle_id, _ in taken], strict=True))
-        if len(taken) <= PROMPT_MAX_BUNDLES and not self._is_telling:
-            self._send_now()
-        self.wake()
+        is_prompt = len(taken) <= PROMPT_MAX_BUNDLES and not self._is_telling
+        if not (is_prompt and self._send_now()):
+            self.wake()
         return sum(sizes_bytes), rows[len(taken) :]
+
+    @property
+    def sock(self) -> socket.socket:
+        """To look at."""
+        return self._stream.socket
 
     @property
     def security(self) -> str:
@@ -160,6 +170,17 @@ class Connection(ABC, Generic[EventT]):
         self._is_frozen = False
         self._session.thaw(trio.current_time())
         self.wake()
+
+    def abandon(self, text: str) -> None:
+        """The peer is gone: end now, and let the kernel forget what it has not delivered."""
+        if self._session.is_ended:
+            return
+        self._lose(text)
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABANDON)
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # whoever waits for it goes on
+        except OSError as error:
+            self._stream.explain_loss(error)
 
     async def run(self, on_events: Callable[[list[EventT]], None], on_progress: Callable[[], None]) -> None:
         """Carry the session until it has ended; the socket is closed at the end, also when cancelled.
@@ -211,19 +232,17 @@ class Connection(ABC, Generic[EventT]):
             self.last_heard = now = trio.current_time()
             session.receive_data(data, now)
             self._tell()
-            self._wake_writer(session)
+            if self._needs_writer(session):
+                self._wake.set()
             if len(data) < wanted:
                 break
             left -= wanted
         return False
 
-    def _wake_writer(self, session: Machine[EventT]) -> None:
-        """If there is something for it to do: its turn costs as much as a whole batch of small bundles."""
-        if not session.has_work:
-            deadline = session.get_timer()
-            if deadline is None or deadline >= self._rests_until:
-                return
-        self._wake.set()
+    def _needs_writer(self, session: Machine[EventT]) -> bool:
+        """There is something for it to do: its turn costs as much as a whole batch of small bundles."""
+        deadline = session.get_timer()
+        return session.has_work or (deadline is not None and deadline < self._rests_until)
 
     def _take_end_of_stream(self) -> None:
         """The peer sends no more."""
@@ -285,25 +304,29 @@ class Connection(ABC, Generic[EventT]):
             else:
                 await self._wake.wait()
 
-    def _send_now(self) -> None:
-        """Write one batch without waiting for the writer's turn; that does the rest, and meets errors again."""
+    def _send_now(self) -> bool:
+        """Write one batch without waiting for the writer's turn; that does the rest, and meets errors again. True: all
+        is written, and of so little the writer need not hear now.
+        """
         if self._is_frozen or self._is_broken or self._output.buffers:
-            return
+            return False
         self._output.fill(self._session.data_to_send(trio.current_time()), JOIN_MAX_BYTES)
         if self._output.buffers:
             try:
                 size = self._stream.send(self._output.buffers)
             except OSError:
-                return
+                return False
             self._output.advance(size)
-            self._has_sent = True
+            self._quiet_bytes += size
+        is_quiet = self._quiet_bytes < QUIET_MAX_BYTES and not self.pending_bytes
+        return is_quiet and not self._needs_writer(self._session)
 
     async def _flush(self) -> bool:
         """Write what there is, batch by batch; True when the socket takes no more for now."""
         assert self._on_progress is not None
         left = TURN_BYTES
-        if self._has_sent:
-            self._has_sent = False
+        if self._quiet_bytes:
+            self._quiet_bytes = 0
             self._on_progress()
         while not self._is_frozen and not self._is_broken:
             if not self._output.buffers:

@@ -4,14 +4,17 @@
 import random
 import socket
 from collections.abc import Awaitable, Callable
-from functools import partial
+from typing import Final
 
 import trio
 
-from meshd.bearer.backoff import Backoff
+from meshd.bearer.backoff import BACKOFF_MAX_S, Backoff
 from meshd.bearer.problems import Problems
 from meshd.bearer.sockets import BearerError, dial
 from meshd.link.settings import BearerSettings
+
+LINE_BACKOFF_MAX_S: Final = 2.0
+"""Between attempts over a terrestrial line, which has to be found again soon after it has returned."""
 
 
 class Dialer:
@@ -33,13 +36,15 @@ class Dialer:
         """
         self._settings = settings
         self._address = address
-        self._backoff = Backoff(rng)
+        self._backoff = Backoff(rng, LINE_BACKOFF_MAX_S if settings.is_line else BACKOFF_MAX_S)
         self._problems = problems
         self._wait_until_wanted = wait_until_wanted
         self._carry = carry
         self._missed = missed
         self._connecting: trio.CancelScope | None = None
         self._waiting: trio.CancelScope | None = None
+        self._pausing = trio.CancelScope()
+        self._is_hurried = False
         self._is_stopped = False
 
     async def run(self) -> None:
@@ -47,8 +52,18 @@ class Dialer:
         while await self._wait(self._wait_until_wanted):
             if await self._attempt():
                 self._backoff.reset()
-            if not await self._wait(partial(trio.sleep, self._backoff.next_s())):
-                return
+            pause_s = 0 if self._is_hurried else self._backoff.next_s()
+            self._is_hurried = False
+            with trio.move_on_after(pause_s) as self._pausing:
+                await self._wait(trio.sleep_forever)
+            self._waiting = None
+
+    def hurry(self) -> None:
+        """The device may be back: do not wait for the next attempt, nor for one that began before."""
+        self._backoff.reset()
+        self._pausing.cancel()
+        self._is_hurried = self._connecting is not None
+        self.interrupt()
 
     def stop(self) -> None:
         """Dial no more; a connection that stands is not touched."""

@@ -2,9 +2,9 @@
 """The fountain convergence layer on one bearer: sealed datagrams with a rateless code (DESIGN section 5).
 
 The shell around `meshd.cl.fountain`. Idle, without a socket, as long as no neighbour of the bearer is configured to
-speak it. One machine serves all neighbours; it is made anew when they change or a member gets other keys, and what was
-under way begins again then. New link keys alone are taken over by the running one. Without a boot number that is
-surely new this node only listens.
+speak it, unless neighbours are to be found. One machine serves all neighbours; it is made anew when the configured ones
+change or a member gets other keys, and what was under way begins again then; not when one is found. New link keys alone
+are taken over by the running one. Without a boot number that is surely new this node only listens.
 """
 
 import random
@@ -17,11 +17,20 @@ import trio
 from meshd.base.errors import LocalProtocolError, SettingsError
 from meshd.bearer.connection import Row
 from meshd.bearer.fountain_link import FountainLink
-from meshd.bearer.fountain_settings import count_marks_ahead, make_fountain_settings, make_peers, make_places
-from meshd.bearer.fountain_station import FountainStation, NeighbourPort
+from meshd.bearer.fountain_settings import (
+    MTU_MIN_BYTES,
+    count_marks_ahead,
+    make_fountain_settings,
+    make_peers,
+    make_places,
+    split_by_index,
+)
+from meshd.bearer.fountain_station import FountainStation
 from meshd.bearer.link import Figure
 from meshd.bearer.mute_sealer import MuteSealer
+from meshd.bearer.pinned_entries import NeighbourPort
 from meshd.bearer.problems import Problems, Report
+from meshd.bearer.sockets import find_mtu_bytes
 from meshd.bearer.voice import make_failure
 from meshd.bundle.eid import Eid
 from meshd.cl.fountain.fountain_code import RaptorQ
@@ -85,11 +94,14 @@ class FountainBearer:
         self._dtn_ms = dtn_ms
         self._problems = Problems(settings.name, report)
         self._neighbours: tuple[NeighbourSettings, ...] = ()
+        self._aliens: frozenset[Eid] = frozenset()
+        """Neighbours of this bearer by other layers: they are not looked for."""
         self._links: dict[Eid, FountainLink] = {}
         self._station: FountainStation | None = None
         self._sealer: Sealer | None = None
         self._opener: Opener | None = None
         self._tags: PairwiseKeys | None = None
+        self._used_mtu_bytes = settings.radio.mtu_bytes
         self._is_frozen = False
         self._is_stopping = False
         self._deferred: list[Event] = []
@@ -124,10 +136,26 @@ class FountainBearer:
 
     def configure(self, neighbours: Sequence[NeighbourSettings]) -> None:
         """These are the neighbours from now on; those of other bearers, or with another CL, are passed over."""
-        own = tuple(each for each in neighbours if each.bearer == self._settings.name and each.cl is self.CL)
-        if own != self._neighbours:
-            self._neighbours = own
+        here = [each for each in neighbours if each.bearer == self._settings.name]
+        own = tuple(each for each in here if each.cl is self.CL)
+        aliens = frozenset(each.node for each in here if each.cl is not self.CL)
+        if own != self._neighbours or (self._settings.radio.discovery and aliens != self._aliens):
+            self._neighbours, self._aliens = own, aliens
             self._changed.set()
+
+    def device_changed(self) -> None:
+        """Its device is another one, is back, or has other addresses or another MTU."""
+        if self._station is None:
+            return
+        if self._mtu_bytes() != self._used_mtu_bytes:
+            self._changed.set()
+        else:
+            self._station.device_changed()
+
+    def _mtu_bytes(self) -> int:
+        """Of the packets that leave: no larger than configured, nor than the device takes, while it is there."""
+        most = find_mtu_bytes(self._settings.device)
+        return min(self._settings.radio.mtu_bytes, max(most, MTU_MIN_BYTES)) if most else self._used_mtu_bytes
 
     def set_files(self, files: LinkFiles) -> None:
         """This node's keys from now on."""
@@ -231,7 +259,7 @@ class FountainBearer:
                 remedy = "copy link.peers of the latest `meshctl pki issue`, and reload"
                 self._problems.report(each.node.uri, f"there is no public key of {each.node.uri}: {remedy}")
         self._links = {}
-        if files is None or not members:
+        if files is None or not (members or self._settings.radio.discovery):
             return None
         try:
             marks = await trio.to_thread.run_sync(self._state.read_marks, self._settings.name)
@@ -262,8 +290,11 @@ class FountainBearer:
     ) -> FountainStation:
         name, now = self._settings.name, trio.current_time()
         direction = self._settings.radio.direction if self._sealer else Direction.RX
-        settings = make_fountain_settings(self._settings, self._node, direction)
+        self._used_mtu_bytes = self._mtu_bytes()
+        settings = make_fountain_settings(self._settings, self._node, direction, self._used_mtu_bytes)
         nodes = [each.node for each in members]
+        if self._settings.radio.discovery:
+            nodes += self._find_others(files, nodes)
         opener = Opener(nodes, name, files.keys, marks, count_marks_ahead(settings), self._sealer)
         seal = self._sealer or MuteSealer(files.keys.current)
         peers = make_peers(name, members)
@@ -285,6 +316,16 @@ class FountainBearer:
         links.update({each.node: FountainLink(name, each, station, now) for each in members})
         self._links, self._station, self._opener, self._tags = links, station, opener, tags
         return station
+
+    def _find_others(self, files: LinkFiles, named: Sequence[Eid]) -> list[Eid]:
+        """Members that are not configured and can be heard."""
+        others = sorted(set(files.peers) - {*named, self._node} - self._aliens, key=str)
+        found, alike = split_by_index(self._settings.name, [*named, self._node], others)
+        if alike:
+            names = ", ".join(node.uri for node in alike)
+            remedy = "name as [[neighbour]] whom you need, or rename the bearer, at all nodes alike"
+            self._problems.report("discovery", f"{names} can't be found, their index is not unique: {remedy}")
+        return found
 
 
 def _public(files: LinkFiles) -> bytes:

@@ -10,17 +10,20 @@ from typing import Final, cast
 import trio
 
 from meshd.base.limits import INLINE_SIZE_MAX_BYTES
+from meshd.bearer.fountain_gauge import FountainGauge
 from meshd.bearer.fountain_link import SECURITY, FountainLink
 from meshd.bearer.link import Figure
 from meshd.bearer.problems import Report
 from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId
 from meshd.cl.fountain import events as cl
+from meshd.cl.fountain.peer import Peer
 from meshd.link.settings import ConvergenceLayer
 from meshd.node.events import (
     BundlesReceived,
     Event,
     LinkDown,
+    LinkMeasured,
     LinkUp,
     LinkWritable,
     ReceivedRow,
@@ -46,6 +49,7 @@ class FountainVoice:
         self._dispatch = dispatch
         self._report = report
         self._down: list[tuple[FountainLink, str]] = []
+        self._gauges: dict[FountainLink, FountainGauge] = {}
 
     def take(self, event: PeerEvent) -> None:
         """Tell the node; that a link is down is told by `finish`, after what failed by that."""
@@ -53,8 +57,8 @@ class FountainVoice:
         match event:
             case cl.PeerUp(_, is_blind):
                 self._take_up(link, is_blind=is_blind)
-            case cl.PeerDown():
-                self._down.append((link, cl.FailureReason.LINK_DOWN.value))
+            case cl.PeerDown(_, reason):
+                self._down.append((link, reason.value))
             case cl.TransfersReceived(_, rows):
                 link.received_bundles += len(rows)
                 link.received_bytes += sum([len(row.data) for row in rows])
@@ -66,6 +70,10 @@ class FountainVoice:
                 self._dispatch(TransfersAcknowledged(link.id, ids))
             case cl.TransfersFailed(_, bundles, reason):
                 self._fail(link, cast("Sequence[BundleId]", bundles), reason)
+
+    def links_changed(self) -> None:
+        """A neighbour was found, or is gone."""
+        self._by_index.clear()
 
     def _served(self, nodes: Iterable[int]) -> tuple[Eid, ...]:
         """Those of our neighbours that are among these."""
@@ -96,6 +104,16 @@ class FountainVoice:
         """Tell the node how much the link takes, when that has grown."""
         if link.grant(credit_bytes, window_bytes):
             self._dispatch(LinkWritable(link.id, credit_bytes))
+
+    def measure(self, link: FountainLink, peer: Peer, used_share: float) -> None:
+        """Tell the node how well it carries, now and then; `used_share` is that of its credit."""
+        gauge = self._gauges.get(link)
+        if gauge is None:
+            gauge = self._gauges[link] = FountainGauge()
+        now = trio.current_time()
+        sample = gauge.take(link, peer, used_share, now) if gauge.is_due(now) else None
+        if sample is not None:
+            self._dispatch(LinkMeasured(link.id, sample))
 
     def _take_up(self, link: FountainLink, *, is_blind: bool) -> None:
         was_blind = link.is_blind

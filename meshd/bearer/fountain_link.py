@@ -76,6 +76,11 @@ class FountainLink:
         return True
 
     @property
+    def since(self) -> float:
+        """When it came up or went down."""
+        return self._since
+
+    @property
     def reason(self) -> str:
         """Why it is down."""
         return self._reason

@@ -11,10 +11,14 @@ from meshd.link.settings import BearerSettings, Direction, NeighbourSettings
 from meshd.security.node_index import node_index
 
 MARKS_AHEAD_MIN: Final = 64
+MTU_MIN_BYTES: Final = 576
+"""A device that says that it takes less is not believed (RFC 791)."""
+FOUND_MAX: Final = 64
+"""Neighbours of a bearer that are not configured."""
 
 
-def make_fountain_settings(bearer: BearerSettings, node: Eid, direction: Direction) -> FountainSettings:
-    """`direction` is the bearer's, or RX where this node may not send."""
+def make_fountain_settings(bearer: BearerSettings, node: Eid, direction: Direction, mtu_bytes: int) -> FountainSettings:
+    """`direction` is the bearer's, or RX where this node may not send; the MTU may be smaller than the bearer's."""
     radio = bearer.radio
     where = radio.group or radio.listen or ""
     return FountainSettings(
@@ -22,7 +26,7 @@ def make_fountain_settings(bearer: BearerSettings, node: Eid, direction: Directi
         index=node_index(node, bearer.name),
         rate_bps=bearer.rate_bps,
         owd_s=radio.delay_ms / 1000,
-        mtu_bytes=radio.mtu_bytes,
+        mtu_bytes=mtu_bytes,
         ip_version=6 if where.startswith("[") else 4,
         direction=direction,
         modem_buffer_bytes=radio.modem_buffer_bytes,
@@ -30,7 +34,18 @@ def make_fountain_settings(bearer: BearerSettings, node: Eid, direction: Directi
         blind_overhead=radio.blind_overhead_pct / 100,
         emcon_rtc=radio.emcon_rtc,
         emcon_rti_s=float(radio.emcon_rti_s),
+        found_max=FOUND_MAX if radio.discovery else 0,
     )
+
+
+def split_by_index(bearer: str, named: Iterable[Eid], others: Iterable[Eid]) -> tuple[list[Eid], list[Eid]]:
+    """Of the others, those that can be told by their index from all, and those that can't."""
+    by_index: dict[int, list[Eid]] = {node_index(node, bearer): [] for node in named}
+    taken = set(by_index)
+    for node in others:
+        by_index.setdefault(node_index(node, bearer), []).append(node)
+    unique = [nodes[0] for index, nodes in by_index.items() if len(nodes) == 1 and index not in taken]
+    return unique, [node for nodes in by_index.values() for node in nodes if node not in unique]
 
 
 def make_peers(bearer: str, neighbours: Iterable[NeighbourSettings]) -> list[PeerSettings]:

@@ -7,30 +7,32 @@ and after what was refused. What a node wants of a link is done at once and told
 """
 
 import contextlib
+import itertools
 import math
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from operator import attrgetter, itemgetter
+from typing import Final, cast
 
 import trio
 
-from meshd.base.errors import MeshdError
 from meshd.bearer.backoff import Backoff
 from meshd.bearer.connection import Row
-from meshd.bearer.datagram_socket import DatagramSocket
+from meshd.bearer.datagram_socket import TURN_DATAGRAMS, DatagramSocket
 from meshd.bearer.fountain_events import FountainVoice
 from meshd.bearer.fountain_link import FountainLink
 from meshd.bearer.link import Figure
+from meshd.bearer.pinned_entries import NeighbourPort, PinnedEntries
 from meshd.bearer.problems import Problems, Report
-from meshd.bearer.sockets import Address, BearerError
+from meshd.bearer.sockets import Address, BearerError, format_address
 from meshd.bundle.eid import Eid
 from meshd.bundle.scan import scan_untrusted
 from meshd.bundle.stored_chunk import in_memory
 from meshd.cl.fountain import events as cl
 from meshd.cl.fountain.datagram import Fault
 from meshd.cl.fountain.machine import CREDIT_MIN_BYTES, CREDIT_S, Machine
-from meshd.link.settings import BearerSettings
+from meshd.link.settings import BearerSettings, ConvergenceLayer, NeighbourSettings
 from meshd.node.events import Event
 from meshd.security.replay_window import Mark
 
@@ -40,20 +42,14 @@ FAULTS_REPORTED_S: Final = 60.0
 WORK_THREADS_MAX: Final = 2
 """Objects encoded or decoded at a time."""
 SAVE_AGAIN_S: Final = 1.0
+NOISE_MIN: Final = 2
+"""When so many of a turn were refused, the next turn waits for"""
+NOISE_PAUSE_S: Final = 0.001
+"""so long: a flood is taken in large turns, not in many small ones; the socket holds more than comes meanwhile."""
 _CLONED: Final = (
     "somebody sends under this node's name what it did not send: nothing leaves this bearer any more. "
     "If this disk was restored from a copy, enrol the node anew; else its keys are in other hands: roll the link key"
 )
-
-
-class NeighbourPort(Protocol):
-    """The kernel's neighbour entries."""
-
-    def pin(self, device: str, host: str, mac: str | None) -> bool:
-        """Make the entry permanent; without a MAC, the one that is known. False: none is known. Errors: MeshdError."""
-
-    def release(self, device: str, host: str) -> None:
-        """The kernel may find it out anew. Errors: MeshdError."""
 
 
 class FountainStation:
@@ -63,8 +59,8 @@ class FountainStation:
         self,
         settings: BearerSettings,
         machine: Machine,
-        links: Mapping[Eid, FountainLink],
-        places: Mapping[Eid, Address],
+        links: dict[Eid, FountainLink],
+        places: dict[Eid, Address],
         save_marks: Callable[[Mapping[Eid, Mark]], None],
         entries: NeighbourPort,
         dtn_ms: Callable[[], int],
@@ -74,13 +70,12 @@ class FountainStation:
         *,
         is_frozen: bool,
     ) -> None:
-        """`save_marks` blocks until they are on the disk."""
+        """`save_marks` blocks until they are on the disk. `links` and `places` grow by what is found."""
         self._settings = settings
         self.machine = machine
         self._links = links
         self._places = places
         self._save_marks = save_marks
-        self._entries = entries
         self._dtn_ms = dtn_ms
         self._report = report
         self._voice = FountainVoice(links, dispatch, report)
@@ -91,9 +86,13 @@ class FountainStation:
         self._marks: Mapping[Eid, Mark] = {}
         self._marks_wanted = trio.Event()
         self._window_bytes = max(int(settings.rate_bps * CREDIT_S / 8), CREDIT_MIN_BYTES)
+        self._is_finding = settings.radio.discovery and settings.radio.group is None
+        """The addresses of those who are found are those that they send from."""
         self._socket: DatagramSocket | None = None
         self._listening = trio.CancelScope()
-        self._pinned: set[Eid] = set()
+        self._pause = trio.CancelScope()
+        self._is_hurried = False
+        self._pinned = PinnedEntries(settings.device, entries, self._problems)
         self._is_frozen = self._is_machine_frozen = is_frozen
         self._is_cloned = False
         self._told: Counter[str] = Counter()
@@ -119,8 +118,7 @@ class FountainStation:
                 nursery.start_soon(self._watch)
                 task_status.started()
         finally:
-            for node in self._pinned:
-                self._release(node)
+            self._pinned.release_all()
 
     def give_up(self, reason: str) -> None:
         """All links are down; called when `run` has ended."""
@@ -155,6 +153,17 @@ class FountainStation:
         self.machine.refuse(node, transfer, trio.current_time(), is_retriable=is_retriable)
         self._wake.set()
 
+    def device_changed(self) -> None:
+        """Listen again at once if the socket is of no use any more, or there is none."""
+        sock = self._socket
+        if sock is None:
+            self._backoff.reset()
+            self._pause.cancel()
+        elif not sock.is_current(self._settings.device):
+            self._is_hurried = True
+            self._listening.cancel()
+            self._pinned.forget()
+
     def freeze(self) -> None:
         """Silence: nothing is sent; receiving goes on."""
         self._is_frozen = True
@@ -184,15 +193,20 @@ class FountainStation:
                     self._enter(sock)
                     task_status.started()
                     task_status = trio.TASK_STATUS_IGNORED
-                    with trio.CancelScope() as self._listening:
-                        await self._receive(sock)
+                    try:
+                        with trio.CancelScope() as self._listening:
+                            await self._receive(sock)
+                    finally:
+                        self._socket = None  # nobody may send by one that is closed
             except BearerError as error:
                 self._problems.report("listen", str(error))
                 task_status.started()
                 task_status = trio.TASK_STATUS_IGNORED
-            self._socket = None
             self._update_silence()
-            await trio.sleep(self._backoff.next_s())
+            pause_s = 0 if self._is_hurried else self._backoff.next_s()
+            self._is_hurried = False
+            with trio.move_on_after(pause_s) as self._pause:
+                await trio.sleep_forever()
 
     def _enter(self, sock: DatagramSocket) -> None:
         self._socket = sock
@@ -205,12 +219,25 @@ class FountainStation:
         machine = self.machine
         while True:
             await trio.lowlevel.wait_readable(sock.socket)
-            now = trio.current_time()
-            for data in sock.receive():
-                machine.receive_datagram(data, now)
+            count, refused = self._take(sock)
             if machine.faults[Fault.CLONED.value]:
                 self._stop_for_good()
-            self._wake.set()
+            if refused < count:
+                self._wake.set()
+            if refused >= NOISE_MIN and count < TURN_DATAGRAMS:
+                await trio.sleep(NOISE_PAUSE_S)
+
+    def _take(self, sock: DatagramSocket) -> tuple[int, int]:
+        """Give the machine what has come: how many datagrams, and how many were refused."""
+        machine, now = self.machine, trio.current_time()
+        if not self._is_finding:
+            datagrams = sock.receive()
+            return len(datagrams), machine.receive_datagrams(datagrams, now)
+        rows = sock.receive_from()
+        refused = 0
+        for source, run in itertools.groupby(rows, itemgetter(1)):
+            refused += machine.receive_datagrams([data for data, _ in run], now, source)
+        return len(rows), refused
 
     async def _drive(self, nursery: trio.Nursery) -> None:
         machine = self.machine
@@ -219,27 +246,30 @@ class FountainStation:
             now = trio.current_time()
             if machine.get_timer() <= now:
                 machine.handle_timer(now)
+            if self._is_finding:
+                self._tell(nursery)  # where to answer whom
             self._send(now)
             self._tell(nursery)
             with trio.move_on_at(machine.get_timer()):
                 await wake.wait()
 
     def _send(self, now: float) -> None:
-        for datagram in self.machine.datagrams_to_send(now):
+        datagrams = self.machine.datagrams_to_send(now)
+        for node, rows in itertools.groupby(datagrams, attrgetter("node")):
             sock = self._socket
             if sock is None:
                 return
             try:
-                lost = sock.send(datagram.data, self._places.get(datagram.node) if datagram.node else None)
+                lost, reason = sock.send([row.data for row in rows], self._places.get(node) if node else None)
             except BearerError as error:
                 self._problems.report("listen", str(error))
                 self._listening.cancel()
                 return
-            if lost is not None:
-                self._note_lost(lost, now)
+            if lost:
+                self._note_lost(lost, reason, now)
 
-    def _note_lost(self, reason: str, now: float) -> None:
-        self.lost_here += 1
+    def _note_lost(self, count: int, reason: str, now: float) -> None:
+        self.lost_here += count
         if now - self._lost_told_at >= FAULTS_REPORTED_S:
             self._lost_told_at = now
             self._report("bearer.problem", {"bearer": self._settings.name, "problem": reason})
@@ -255,12 +285,18 @@ class FountainStation:
                     self._marks_wanted.set()
                 case cl.StateCloned():
                     self._stop_for_good()
+                case cl.PeerFound(node, source):
+                    self._find(node, cast("Address | None", source))
+                case cl.PeerGone(node):
+                    self._lose(node)
                 case _:
                     voice.take(event)
         voice.finish()
         for node, link in self._links.items():
             if link.is_up:
-                voice.announce(link, machine.credit_bytes(node), self._window_bytes)
+                credit_bytes = machine.credit_bytes(node)
+                voice.announce(link, credit_bytes, self._window_bytes)
+                voice.measure(link, machine.peer(node), 1 - credit_bytes / self._window_bytes)
 
     async def _work(self, wanted: cl.WorkRequested) -> None:
         result = await trio.to_thread.run_sync(wanted.work, limiter=self._threads)
@@ -288,34 +324,28 @@ class FountainStation:
             if self._socket is not None and not self._socket.is_current(self._settings.device):
                 self._listening.cancel()
             for node, link in self._links.items():
-                self._look_after_entry(node, link)
+                if node in self._places:
+                    self._pinned.look_after(node, self._places[node][0], link.settings.mac, is_up=link.is_up)
             self._report_faults(trio.current_time())
             await trio.sleep(WATCH_S)
 
-    # Neighbour entries: who is silent can't answer the question for its hardware address.
+    # Neighbours that are not configured.
 
-    def _look_after_entry(self, node: Eid, link: FountainLink) -> None:
-        place = self._places.get(node)
-        if place is None:
-            return
-        mac = link.settings.mac
-        if node in self._pinned:
-            if mac is None and not link.is_up:
-                self._release(node)  # it may have other hardware when it comes back
-        elif mac is not None or link.is_up:
-            try:
-                if self._entries.pin(self._settings.device, place[0], mac):
-                    self._pinned.add(node)
-                self._problems.clear("entry")
-            except MeshdError as error:
-                self._problems.report("entry", f"{node.uri} can't be reached while it is silent: {error}")
+    def _find(self, node: Eid, source: Address | None) -> None:
+        name, address = self._settings.name, None if source is None else format_address(source)
+        settings = NeighbourSettings(node, name, address, cl=ConvergenceLayer.FOUNTAIN)
+        self._links[node] = FountainLink(name, settings, self, trio.current_time())
+        if source is not None:
+            self._places[node] = source
+        self._voice.links_changed()
+        self._report("neighbour.found", {"bearer": name, "node": node.uri, "address": address})
 
-    def _release(self, node: Eid) -> None:
-        self._pinned = self._pinned - {node}
-        try:
-            self._entries.release(self._settings.device, self._places[node][0])
-        except MeshdError as error:
-            self._problems.report("entry", str(error))
+    def _lose(self, node: Eid) -> None:
+        self._pinned.release(node)
+        del self._links[node]
+        self._places.pop(node, None)
+        self._voice.links_changed()
+        self._report("neighbour.gone", {"bearer": self._settings.name, "node": node.uri})
 
     # What goes wrong.
 
@@ -343,7 +373,9 @@ class FountainStation:
         by_node = {str(row.pop("node")): row for row in self.machine.snapshot(now)}
         rows = []
         for link in self._links.values():
-            figures: dict[str, Figure] = dict(by_node[link.id.neighbour.uri])
+            figures: dict[str, Figure] = dict(by_node.get(link.id.neighbour.uri, {}))
+            if not figures:  # gone, and about to be told so
+                continue
             state, heard_s = figures.pop("state"), figures["last_heard_s"]
             figures["last_heard_s"] = heard_s if isinstance(heard_s, float) and math.isfinite(heard_s) else None
             rows.append(link.describe(now) | figures | {"peer": state, "lost_here": self.lost_here})

@@ -152,6 +152,13 @@ class Layer(ABC, Generic[LinkT, ConnectionT]):
             self._listening.cancel()
         self._change()
 
+    def device_changed(self) -> None:
+        """Its device is another one, is back, or has other addresses or another MTU: listen and dial at once."""
+        if self._listener is not None:
+            self._listener.device_changed()
+        for dialer in self._dialers.values():
+            dialer.hurry()
+
     def _forsake(self, link: LinkT, text: str) -> None:
         """It is a neighbour no more."""
         for connection in link.connections:

@@ -45,6 +45,8 @@ class Listener:
         self._problems = problems
         self._may_accept = may_accept
         self._serve = serve
+        self._pausing = trio.CancelScope()
+        self._waiting = trio.CancelScope()
         self.bound_address: str | None = None
         """Where it listens now, with the port that the kernel chose."""
 
@@ -58,11 +60,18 @@ class Listener:
                     task_status.started()
                     is_first = False
                 if sock is None:
-                    await trio.sleep(self._backoff.next_s())
+                    with trio.move_on_after(self._backoff.next_s()) as self._pausing:
+                        await trio.sleep_forever()
                     continue
                 with sock:
                     await self._accept(sock, nursery)
                 self.bound_address = None
+
+    def device_changed(self) -> None:
+        """Look at once whether the socket is still bound to the device, or can be opened again."""
+        self._backoff.reset()
+        self._pausing.cancel()
+        self._waiting.cancel()
 
     def _open(self) -> socket.socket | None:
         try:
@@ -79,7 +88,7 @@ class Listener:
         """Accept until the device is another one."""
         index = self._find_device()
         while self._find_device() == index:
-            with trio.move_on_after(DEVICE_CHECK_S):
+            with trio.move_on_after(DEVICE_CHECK_S) as self._waiting:
                 await trio.lowlevel.wait_readable(listener)
             try:
                 sock, address = listener.accept()

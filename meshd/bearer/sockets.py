@@ -6,7 +6,9 @@ that says what to do; any other is a fault of ours and propagates.
 """
 
 import errno
+import fcntl
 import socket
+import struct
 from typing import Final
 
 import trio
@@ -16,10 +18,16 @@ from meshd.bearer.congestion import set_congestion
 from meshd.link.settings import BearerSettings
 
 DIAL_TIMEOUT_S: Final = 20.0
+DIAL_LINE_TIMEOUT_S: Final = 3.0
+"""Over a terrestrial line, where an answer takes no such time: a new attempt asks again sooner than the kernel does."""
 LISTEN_BACKLOG: Final = 32
 SLOW_RATE_BPS: Final = 100_000_000
 """Below this rate the kernel holds only about a second of unsent data: urgent bundles need not queue there."""
 _NOTSENT_MIN_BYTES: Final = 16 * 1024
+
+_SIOCGIFADDR: Final = 0x8915
+_SIOCGIFMTU: Final = 0x8921
+_IFREQ: Final = struct.Struct("=16si20x")
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 
@@ -103,7 +111,7 @@ async def dial(settings: BearerSettings, text: str) -> socket.socket:
     family, address = parse_address(text)
     sock = _open(family, settings)
     try:
-        code = await _connect(sock, address)
+        code = await _connect(sock, address, DIAL_LINE_TIMEOUT_S if settings.is_line else DIAL_TIMEOUT_S)
         tune(sock, settings)
     except BaseException:
         sock.close()
@@ -114,9 +122,9 @@ async def dial(settings: BearerSettings, text: str) -> socket.socket:
     return sock
 
 
-async def _connect(sock: socket.socket, address: Address) -> int:
+async def _connect(sock: socket.socket, address: Address, timeout_s: float) -> int:
     """The errno of the attempt; 0: connected."""
-    with trio.move_on_after(DIAL_TIMEOUT_S):
+    with trio.move_on_after(timeout_s):
         code = sock.connect_ex(address)
         if code == errno.EINPROGRESS:
             await trio.lowlevel.wait_writable(sock)
@@ -153,6 +161,28 @@ def open_on_device(family: socket.AddressFamily, kind: socket.SocketKind, settin
         text = f"bearer {settings.name} can't use its device {settings.device}: {explain(error)}"
         raise BearerError(text) from error
     return sock
+
+
+def find_mtu_bytes(device: str) -> int:
+    """What the device takes at most; 0: there is no such device."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            answer = fcntl.ioctl(sock, _SIOCGIFMTU, _IFREQ.pack(device.encode(), 0))
+        except OSError as error:
+            explain(error)
+            return 0
+    return int(_IFREQ.unpack(answer)[1])
+
+
+def find_ipv4_address(device: str) -> str | None:
+    """The first one of the device; None: it has none, or is not there."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            answer = fcntl.ioctl(sock, _SIOCGIFADDR, _IFREQ.pack(device.encode(), 0))
+        except OSError as error:
+            explain(error)
+            return None
+    return socket.inet_ntoa(answer[20:24])
 
 
 def tune(sock: socket.socket, settings: BearerSettings) -> None:

@@ -14,10 +14,13 @@ from typing import ClassVar, Final
 
 import trio
 
+from meshd.bearer.address_hints import AddressHints
 from meshd.bearer.congestion import check_congestion
 from meshd.bearer.connection import Row
 from meshd.bearer.idle_watch import IdleWatch
 from meshd.bearer.layer import Layer
+from meshd.bearer.line_watch import LineWatch
+from meshd.bearer.mdns import Mdns
 from meshd.bearer.problems import Report
 from meshd.bearer.sessions import SESSIONS_PER_LINK_MAX, Sessions
 from meshd.bearer.sockets import BearerError, dial
@@ -64,6 +67,7 @@ class TcpBearer(Layer[TcpLink, TcpConnection]):
         self._tls = tls
         self._sessions = Sessions(settings.name, node, self._links, dispatch, report, self._change)
         self._idle_watch = IdleWatch(settings, self._sessions.link_of)
+        self._line_watch = LineWatch(settings, self._sessions.link_of, self._sessions.tell_measured)
         self._dialling_another: set[trio.CancelScope] = set()
         self.configure(neighbours)
 
@@ -77,6 +81,14 @@ class TcpBearer(Layer[TcpLink, TcpConnection]):
         if problem:
             self._problems.report("congestion", f"bearer {self._settings.name}: {problem}")
         await super().run(task_status)
+
+    def make_mdns(self) -> Mdns | None:
+        """What says where this layer listens; None: it is not to be said."""
+        return Mdns(self._settings, self._node, self._report, self._rng) if self._settings.mdns else None
+
+    def make_hints(self) -> AddressHints:
+        """Where neighbours may be found, of which nothing is known yet."""
+        return AddressHints(self._settings, self._node)
 
     def set_identity(self, tls: TlsIdentity) -> None:
         """Who this node is and whom it trusts, for new sessions."""
@@ -171,6 +183,7 @@ class TcpBearer(Layer[TcpLink, TcpConnection]):
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._idle_watch.run, connection)
+                nursery.start_soon(self._line_watch.run, connection)
                 await connection.run(take, note)
                 nursery.cancel_scope.cancel()
         finally:

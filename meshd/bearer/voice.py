@@ -12,10 +12,12 @@ from meshd.bearer.connection import Connection, Row
 from meshd.bearer.link import Link
 from meshd.bearer.problems import Report
 from meshd.bundle.record import BundleId
+from meshd.link.metric import LinkSample
 from meshd.node.events import (
     BundlesReceived,
     Event,
     LinkDown,
+    LinkMeasured,
     LinkUp,
     LinkWritable,
     ReceivedRow,
@@ -55,6 +57,10 @@ class Voice:
         credit_bytes = link.grant(trio.current_time())
         if credit_bytes:
             self._dispatch(LinkWritable(link.id, credit_bytes))
+
+    def tell_measured(self, link: Link[Any], sample: LinkSample) -> None:
+        """How well it carries."""
+        self._dispatch(LinkMeasured(link.id, sample))
 
     def _tell_received(self, link: Link[Any], rows: Sequence[ReceivedRow]) -> None:
         link.note_received(len(rows), sum([len(row.data) for row in rows]))

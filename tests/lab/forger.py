@@ -66,6 +66,7 @@ class Message(ctypes.Structure):
         ("control", ctypes.c_void_p),
         ("control_bytes", ctypes.c_size_t),
         ("flags", ctypes.c_int),
+        ("padding", ctypes.c_int),
         ("sent_bytes", ctypes.c_uint32),
     )
 

@@ -12,7 +12,9 @@ header, which the tag alone provides.
 
 import enum
 import struct
-from typing import Final
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -63,6 +65,15 @@ class Fault(enum.Enum):
     """Sealed as if by us, but ahead of us: our state was restored from a copy, or somebody else has our keys."""
     CROWDED = "crowded"
     """Too many datagrams wait for the replay mark to be on the disk."""
+
+
+class Sifted(NamedTuple):
+    """What is left of datagrams that came together when those are dropped that can be dropped cheaply."""
+
+    datagrams: Sequence[bytes]
+    """In their order."""
+    dropped: Mapping[Fault, int] = MappingProxyType({})
+    """How many of the others for which reason."""
 
 
 class DatagramError(RemoteProtocolError):

@@ -44,6 +44,7 @@ class FailureReason(enum.Enum):
     """Why a bundle was given up."""
 
     LINK_DOWN = "the node is not heard any more"
+    ONE_WAY = "the node does not hear us"
     EXPIRED = "it expired on the way"
     REFUSED = "the node does not take it"
     REFUSED_FOR_NOW = "the node can't take it now"
@@ -60,7 +61,27 @@ class PeerUp:
 
 @dataclass(frozen=True, slots=True)
 class PeerDown:
-    """A node is not heard any more. What it already has is remembered: nothing is sent again from the beginning."""
+    """A node is not heard any more, or does not hear us.
+
+    What it already has is remembered: nothing is sent again from the beginning.
+    """
+
+    node: Eid
+    reason: FailureReason = FailureReason.LINK_DOWN
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFound:
+    """A member that was not configured is heard: it is a neighbour from now on; comes before its PeerUp."""
+
+    node: Eid
+    source: object
+    """Where its datagram came from, as the owner named it; None: it was not said."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerGone:
+    """A node that was found has not been heard for so long that it is a neighbour no more."""
 
     node: Eid
 
@@ -121,6 +142,8 @@ class StateCloned:
 Event = (
     PeerUp
     | PeerDown
+    | PeerFound
+    | PeerGone
     | TransfersReceived
     | TransfersAcknowledged
     | TransfersSent

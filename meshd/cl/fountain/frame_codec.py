@@ -17,7 +17,9 @@ from meshd.cl.fountain.frames import (
     FRAMES_MAX,
     GROUP_ALL,
     GROUP_MAX,
+    HEARD_MAX,
     MEMBERS_MAX,
+    NEXT_MAX_S,
     OBJECT_ID_BYTES,
     OBJECT_MAX_BYTES,
     PLAINTEXT_MAX_BYTES,
@@ -30,6 +32,7 @@ from meshd.cl.fountain.frames import (
     Frame,
     FrameError,
     Group,
+    Heard,
     Need,
     Ping,
     Pong,
@@ -51,6 +54,7 @@ _PONG: Final = 0x08
 _SILENT: Final = 0x09
 _BEACON: Final = 0x0A
 _GROUP: Final = 0x0B
+_HEARD: Final = 0x0C
 
 _SYMBOL_HEAD: Final = struct.Struct("!Q8s")
 """Type 8 bits, object_bytes 24, esi 24, group 8; object_id."""
@@ -66,6 +70,7 @@ _PONG_ALL: Final = struct.Struct("!BHQI")
 _SILENT_ALL: Final = struct.Struct("!BBI")
 _BEACON_ALL: Final = struct.Struct("!BBHBI")
 _GROUP_HEAD: Final = struct.Struct("!BBB")
+_HEARD_HEAD: Final = struct.Struct("!BHBB")
 _INDEX: Final = struct.Struct("!H")
 
 SYMBOL_HEAD_BYTES: Final = _SYMBOL_HEAD.size
@@ -94,6 +99,8 @@ def frame_bytes(frame: Frame) -> int:
             return _ACK_HEAD.size + _ACK_ROW.size * len(frame.rows)
         case Group():
             return _GROUP_HEAD.size + _INDEX.size * len(frame.members)
+        case Heard():
+            return _HEARD_HEAD.size + _INDEX.size * len(frame.nodes)
         case _:
             return _FIXED[type(frame)]
 
@@ -146,6 +153,10 @@ def _pack(frame: Frame) -> bytes:
             assert group != GROUP_ALL
             assert 0 < len(members) <= MEMBERS_MAX
             return _GROUP_HEAD.pack(_GROUP, group, len(members)) + b"".join(map(_INDEX.pack, members))
+        case Heard(next_s, is_whole, nodes):
+            assert 0 <= next_s <= NEXT_MAX_S
+            assert len(nodes) <= HEARD_MAX
+            return _HEARD_HEAD.pack(_HEARD, next_s, is_whole, len(nodes)) + b"".join(map(_INDEX.pack, nodes))
         case _:
             assert_never(frame)
 
@@ -256,6 +267,15 @@ def _read_group(data: bytes, pos: int) -> tuple[Frame, int]:
     return Group(group, tuple(node for (node,) in _INDEX.iter_unpack(data[start:end]))), end
 
 
+def _read_heard(data: bytes, pos: int) -> tuple[Frame, int]:
+    _, next_s, is_whole, count = _HEARD_HEAD.unpack_from(data, pos)
+    start = pos + _HEARD_HEAD.size
+    end = start + count * _INDEX.size
+    if is_whole > 1 or count > HEARD_MAX or end > len(data):
+        raise FrameError(f"a HEARD of {count} nodes does not fit its datagram, or is neither whole nor a part")
+    return Heard(next_s, bool(is_whole), tuple(node for (node,) in _INDEX.iter_unpack(data[start:end]))), end
+
+
 _READERS: Final[dict[int, Callable[[bytes, int], tuple[Frame, int]]]] = {
     _SYMBOL: _read_symbol,
     _SYMBOL_SIZED: _read_symbol_sized,
@@ -268,4 +288,5 @@ _READERS: Final[dict[int, Callable[[bytes, int], tuple[Frame, int]]]] = {
     _SILENT: _read_silent,
     _BEACON: _read_beacon,
     _GROUP: _read_group,
+    _HEARD: _read_heard,
 }

@@ -2,9 +2,9 @@
 """The frames inside a sealed datagram, and their limits (DESIGN section 5). The codec is in `frame_codec.py`.
 
 Nodes are named by the index that the sealed header uses for them on this bearer (`security/node_index.py`). ACK,
-REFUSE, NEED, REPORT and PONG say for whom they are, since on a multicast bearer everybody hears them; BEACON, SYMBOL,
-GROUP, PING and SILENT are for all. Who sent a datagram, and that it was a member, is known from its seal; that ACK and
-REFUSE come from the very node is known from their tag (`security/pairwise.py`). What frames mean is left to the
+REFUSE, NEED, REPORT and PONG say for whom they are, since on a multicast bearer everybody hears them; BEACON, HEARD,
+SYMBOL, GROUP, PING and SILENT are for all. Who sent a datagram, and that it was a member, is known from its seal; that
+ACK and REFUSE come from the very node is known from their tag (`security/pairwise.py`). What frames mean is left to the
 machines.
 """
 
@@ -28,6 +28,9 @@ GROUP_MAX: Final = (1 << 8) - 1
 GROUP_ALL: Final = 0
 """The group of a symbol whose object is for whoever its head names: no GROUP frame explains it."""
 MEMBERS_MAX: Final = 255
+HEARD_MAX: Final = 32
+"""Nodes that one HEARD names: more take their turns."""
+NEXT_MAX_S: Final = 65_535
 ACKS_MAX: Final = 255
 PRECEDENCE_MAX: Final = 5
 U32_MAX: Final = (1 << 32) - 1
@@ -131,4 +134,15 @@ class Group(msgspec.Struct, frozen=True):
     members: tuple[int, ...]
 
 
-Frame = Symbol | Ack | Refuse | Need | Report | Ping | Pong | Silent | Beacon | Group
+class Heard(msgspec.Struct, frozen=True):
+    """Nodes that the sender has heard of late: who is not among them, where the list is whole, does not reach it.
+
+    The sender is heard again after `next_s` seconds at the latest, as long as nothing is lost.
+    """
+
+    next_s: int
+    is_whole: bool
+    nodes: tuple[int, ...]
+
+
+Frame = Symbol | Ack | Refuse | Need | Report | Ping | Pong | Silent | Beacon | Group | Heard

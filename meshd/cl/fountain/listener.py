@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from meshd.cl.fountain.datagram import Opened
-from meshd.cl.fountain.events import Event, FailureReason, PeerUp, StateCloned
+from meshd.cl.fountain.events import Event, FailureReason, PeerDown, PeerUp, StateCloned
 from meshd.cl.fountain.frames import (
     Ack,
     AckRow,
     Beacon,
     Frame,
     Group,
+    Heard,
     Need,
     Ping,
     Pong,
@@ -21,7 +22,7 @@ from meshd.cl.fountain.frames import (
     Silent,
     Symbol,
 )
-from meshd.cl.fountain.peer import Life, Peer
+from meshd.cl.fountain.peer import SILENCE_MIN_S, Life, Peer
 from meshd.cl.fountain.ports import Seal, Tags
 from meshd.cl.fountain.receiver import REFUSED_FOR_NOW
 from meshd.cl.fountain.sender import Sender
@@ -49,20 +50,40 @@ class Listener:
         self._events = events
         self._faults = faults
 
-    def take_frames(self, peer: Peer, opened: Opened, frames: Sequence[Frame], now: float) -> bool:
-        """All frames of one datagram; True when the node has come up, or started anew: it has to hear of us."""
+    def take_frames(
+        self, peer: Peer, opened: Opened, frames: Sequence[Frame], now: float, *, is_frozen: bool = False
+    ) -> bool:
+        """All frames of one datagram; True when the node has to hear of us: it has come up, or does not know us.
+
+        While we are silent ourselves, it is no wonder that nobody hears us.
+        """
         is_new_start = peer.note_arrival(opened, now)
         if is_new_start:
             peer.meter.restart()
         has_come_up = self._hear(peer, frames, now)
-        self._take_each(peer, opened, frames, now)
-        return has_come_up or is_new_start
+        is_missing_us = self._take_each(peer, opened, frames, now, is_frozen=is_frozen)
+        if peer.is_one_way:
+            self._lose(peer)
+        return has_come_up or is_new_start or is_missing_us
+
+    def _lose(self, peer: Peer) -> None:
+        """It is heard, but what we send does not reach it."""
+        if peer.life is Life.UP:
+            self._events.append(PeerDown(peer.settings.node, FailureReason.ONE_WAY))
+            peer.life = Life.ONE_WAY
+            self._sender.node_died(peer.settings.index)
+        elif peer.life is Life.DOWN:
+            peer.life = Life.ONE_WAY
 
     def _hear(self, peer: Peer, frames: Sequence[Frame], now: float) -> bool:
         """The node lives; unless what it says is that it falls silent."""
         if peer.life in (Life.UP, Life.MUTE) or any(isinstance(each, Silent) and each.is_silent for each in frames):
             return False
+        if peer.life is Life.ONE_WAY and not self._is_named(frames):
+            return False
         if peer.life is Life.SILENT:
+            if now < peer.silenced_at + SILENCE_MIN_S:
+                return False
             self._sender.set_blind(peer.settings.index, is_blind=False)
         peer.life = Life.UP
         peer.is_expecting = False
@@ -73,8 +94,25 @@ class Listener:
         self._events.append(PeerUp(peer.settings.node, is_blind=False))
         return True
 
-    def _take_each(self, peer: Peer, opened: Opened, frames: Sequence[Frame], now: float) -> None:
+    def _is_named(self, frames: Sequence[Frame]) -> bool:
+        """True when whoever sent these hears us."""
         own = self._settings.index
+        for frame in frames:
+            match frame:
+                case Ack() | Refuse() | Need() | Report() | Pong():
+                    if frame.node == own:
+                        return True
+                case Heard():
+                    if own in frame.nodes:
+                        return True
+                case _:
+                    pass
+        return False
+
+    def _take_each(self, peer: Peer, opened: Opened, frames: Sequence[Frame], now: float, *, is_frozen: bool) -> bool:
+        """True when it should have named us."""
+        own = self._settings.index
+        is_missing_us = False
         report: Report | None = None
         needs: dict[bytes, int] = {}
         has_symbol = False
@@ -96,13 +134,16 @@ class Listener:
                 case Report():
                     if frame.node == own:
                         report = frame
+                        peer.note_named()
                 case Ping(token):
                     peer.pong = (token, now)
                     peer.want_report(now)
                 case Silent(is_silent, _):
-                    self._take_silence(peer, is_silent=is_silent)
+                    self._take_silence(peer, now, is_silent=is_silent)
                 case Group(group, members):
                     peer.receiver.take_group(group, members)
+                case Heard():
+                    is_missing_us = not is_frozen and peer.take_heard(frame, own, now)
                 case Pong() | Beacon():
                     pass
                 case _:
@@ -113,6 +154,7 @@ class Listener:
             peer.note_control(now)
         if report is not None:
             self._take_report(peer, report, needs, now)
+        return is_missing_us
 
     def _take_report(self, peer: Peer, report: Report, needs: dict[bytes, int], now: float) -> None:
         if self._seal.is_ahead(report.boot, report.counter):
@@ -126,7 +168,7 @@ class Listener:
         if digest is None:
             return
         if self._tags.is_tag_good(row.tag, node, epoch, Verdict.TAKEN, row.object_id, digest):
-            self._sender.take_ack(index, row.object_id)
+            peer.meter.count.note_proven(self._sender.take_ack(index, row.object_id))
         else:
             self._faults["ack"] += 1
 
@@ -142,8 +184,9 @@ class Listener:
         else:
             self._faults["refusal"] += 1
 
-    def _take_silence(self, peer: Peer, *, is_silent: bool) -> None:
-        if is_silent and peer.life in (Life.UP, Life.UNKNOWN, Life.DOWN):
+    def _take_silence(self, peer: Peer, now: float, *, is_silent: bool) -> None:
+        if is_silent and peer.life in (Life.UP, Life.UNKNOWN, Life.DOWN, Life.ONE_WAY):
             peer.life = Life.SILENT
+            peer.silenced_at = now
             self._sender.set_blind(peer.settings.index, is_blind=True)
             self._events.append(PeerUp(peer.settings.node, is_blind=True))

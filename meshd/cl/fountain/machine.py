@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The protocol machine of one fountain bearer with all its nodes (DESIGN section 5).
 
-Datagrams in and out, timers, events: the owner brings datagrams with `receive_datagram`, sends what
+Datagrams in and out, timers, events: the owner brings datagrams with `receive_datagrams`, sends what
 `datagrams_to_send` gives, at once and in order, and calls `handle_timer` when `get_timer` says so. After any call there
 may be events and datagrams. Which symbol leaves next is the sender's matter, what a node sent us the receiver's; here
 frames are told apart, answers put together, and the pace is kept.
@@ -14,7 +14,7 @@ from typing import Final
 
 from meshd.base.errors import LocalProtocolError
 from meshd.bundle.eid import Eid
-from meshd.bundle.precedence import Precedence
+from meshd.cl.fountain.beacons import Beacons
 from meshd.cl.fountain.datagram import SEAL_BYTES, DatagramError, Opened
 from meshd.cl.fountain.events import (
     Datagram,
@@ -23,6 +23,7 @@ from meshd.cl.fountain.events import (
     MarksToSave,
     OutgoingRow,
     PeerDown,
+    PeerFound,
     PeerUp,
     TransfersFailed,
     TransfersReceived,
@@ -32,9 +33,6 @@ from meshd.cl.fountain.fountain_code import FountainCode
 from meshd.cl.fountain.frame_codec import pack_frames, parse_frames_untrusted
 from meshd.cl.fountain.frames import (
     GROUP_ALL,
-    OBJECT_MAX_BYTES,
-    VERSION,
-    Beacon,
     Frame,
     FrameError,
     Ping,
@@ -42,6 +40,7 @@ from meshd.cl.fountain.frames import (
     Symbol,
 )
 from meshd.cl.fountain.listener import Listener
+from meshd.cl.fountain.neighbours import Neighbours
 from meshd.cl.fountain.pacing import Pacer
 from meshd.cl.fountain.peer import NEVER, Figure, Life, Peer
 from meshd.cl.fountain.ports import Open, Seal, Tags
@@ -52,9 +51,6 @@ from meshd.cl.fountain.settings import FountainSettings, PeerSettings
 from meshd.link.settings import Direction
 from meshd.security.replay_window import Mark
 
-BEACON_FIRST_S: Final = 1.0
-BEACON_LAST_S: Final = 60.0
-"""From one BEACON to the next: doubled each time until all nodes are heard and nothing changes."""
 HOLD_OFF_S: Final = 2.0
 """After a silence each node waits a random part of this."""
 CREDIT_S: Final = 2.0
@@ -89,37 +85,33 @@ class Machine:
         self._numbers = 0
         self._sender = Sender(settings, code, rng, self._request_work, self._loss_to)
         self._listener = Listener(settings, seal, tags, self._sender, self._events, self.faults)
-        self._peers: dict[int, Peer] = {}
-        self._by_node: dict[Eid, Peer] = {}
+        self._neighbours = Neighbours(settings.found_max, self._sender, self._events)
+        self._peers, self._by_node = self._neighbours.by_index, self._neighbours.by_node
         self._pacer = Pacer(settings.rate_bps, settings.header_bytes, settings.modem_buffer_bytes)
         self._plaintext_bytes = settings.plaintext_bytes
         self._control_at = -NEVER
-        self._beacon_at = now
-        self._beacon_s = BEACON_FIRST_S
-        self._announcement: Silent | None = None
-        self._said: Frame = Beacon(VERSION, 0, int(Precedence.OVERRIDE), OBJECT_MAX_BYTES)
-        """What is being told to all,"""
-        self._beacons: list[Peer | None] = []
-        """and to whom it was not told yet; None: to all at once."""
+        self._beacons = Beacons(self._peers, rng, now, settings.rate_bps, is_multicast=settings.is_multicast)
         self._quiet_until = -NEVER
         self._is_idle = False
         """There is nothing to send, unless something happens."""
         self._is_rested = True
         """There was nothing to send when last asked: the pace begins anew."""
         self._is_frozen = settings.direction is Direction.RX
+        self._code = code
         for each in peers:
-            self._add_peer(each, code)
+            self._add_peer(each)
         self._collect()
 
-    def _add_peer(self, settings: PeerSettings, code: FountainCode) -> None:
+    def _add_peer(self, settings: PeerSettings) -> Peer:
         is_mute = settings.is_blind or self._settings.direction is Direction.TX
-        receiver = Receiver(settings.node, self._settings.index, code, self._request_work, self._take_number)
+        receiver = Receiver(settings.node, self._settings.index, self._code, self._request_work, self._take_number)
         peer = Peer(settings, receiver, 2 * self._settings.owd_s, is_mute=is_mute)
-        self._peers[settings.index] = self._by_node[settings.node] = peer
+        self._neighbours.add(peer)
         if is_mute:
             self._sender.mute.add(settings.index)
             self._sender.blind.add(settings.index)
             self._events.append(PeerUp(settings.node, is_blind=True))
+        return peer
 
     def _take_number(self) -> int:
         self._numbers += 1
@@ -136,7 +128,7 @@ class Machine:
         peer = self._by_node.get(node)
         if peer is None:
             raise LocalProtocolError(f"this bearer has no node {node.uri}")
-        if peer.life in (Life.UNKNOWN, Life.DOWN):
+        if peer.life in (Life.UNKNOWN, Life.DOWN, Life.ONE_WAY):
             self._events.append(TransfersFailed(node, [row.bundle for row in rows], FailureReason.LINK_DOWN))
             return
         for row in rows:
@@ -148,15 +140,23 @@ class Machine:
         most = max(int(self._settings.rate_bps * CREDIT_S / 8), CREDIT_MIN_BYTES)
         return max(most - self._sender.waiting_bytes(self._by_node[node].settings.index), 0)
 
+    def peer(self, node: Eid) -> Peer:
+        """What is known of a node, to look at."""
+        return self._by_node[node]
+
     def accept(self, node: Eid, transfers: Iterable[int], now: float) -> None:
         """These bundles are durable: the node may be told."""
-        peer = self._by_node[node]
+        peer = self._by_node.get(node)
+        if peer is None:
+            return  # found, and gone since
         peer.receiver.accept(transfers)
         self._answer(peer, now)
 
     def refuse(self, node: Eid, transfer: int, now: float, *, is_retriable: bool) -> None:
         """This bundle is not taken."""
-        peer = self._by_node[node]
+        peer = self._by_node.get(node)
+        if peer is None:
+            return
         peer.receiver.refuse(transfer, is_retriable=is_retriable)
         self._answer(peer, now)
 
@@ -167,7 +167,7 @@ class Machine:
 
     def announce_silence(self, for_s: int) -> None:
         """Tell all, with the next datagram, that we fall silent on order; for so long, 0: not said."""
-        self._announcement = Silent(is_silent=True, for_s=for_s)
+        self._beacons.announce(Silent(is_silent=True, for_s=for_s))
         self._wake()
 
     def freeze(self) -> None:
@@ -203,18 +203,32 @@ class Machine:
 
     # Datagrams in.
 
-    def receive_datagram(self, data: bytes, now: float) -> None:
-        """A datagram has come, from wherever: its seal says from whom."""
-        try:
-            opened = self._opener.open_untrusted(data)
-        except DatagramError as error:
-            self.faults[error.fault.value] += 1
-            return
-        if self._opener.is_saving_wanted:
-            self._events.append(MarksToSave(self._opener.marks_to_save()))
-        if opened is not None:
-            self._take(opened, now)
+    def receive_datagrams(self, datagrams: Sequence[bytes], now: float, source: object = None) -> int:
+        """Datagrams have come, from wherever: their seals say from whom. How many were refused.
+
+        `source` is the address that all of them came from, where it serves to answer a node that is found by them.
+        """
+        opener = self._opener
+        candidates, dropped = opener.sift_untrusted(datagrams)
+        refused = len(datagrams) - len(candidates)
+        self.faults.update({fault.value: count for fault, count in dropped.items() if count})
+        for data in candidates:
+            try:
+                opened = opener.open_untrusted(data)
+            except DatagramError as error:
+                self.faults[error.fault.value] += 1
+                refused += 1
+                continue
+            sender = opener.waiting_sender if opened is None else opened.sender
+            if source is not None:
+                self._neighbours.note_source(sender, source)
+            if opened is not None:
+                self._take(opened, now)
+        if opener.is_saving_wanted:
+            self._events.append(MarksToSave(opener.marks_to_save()))
+        if refused < len(datagrams):
             self._wake()
+        return refused
 
     def marks_saved(self, marks: Mapping[Eid, Mark], now: float) -> None:
         """These marks are on the disk: what waited for them counts now."""
@@ -224,6 +238,8 @@ class Machine:
 
     def _take(self, opened: Opened, now: float) -> None:
         peer = self._by_node.get(opened.sender)
+        if peer is None and not opened.is_old_epoch:
+            peer = self._find(opened, now)
         if peer is None or opened.is_old_epoch:
             self.faults["old_epoch" if peer else "stranger"] += 1
             return
@@ -232,9 +248,15 @@ class Machine:
         except FrameError:
             self.faults["frames"] += 1
             return
-        if self._listener.take_frames(peer, opened, frames, now):
-            self._beacon_at = min(self._beacon_at, now)
-            self._beacon_s = BEACON_LAST_S / 2
+        if self._listener.take_frames(peer, opened, frames, now, is_frozen=self._is_frozen):
+            self._beacons.answer(now)
+
+    def _find(self, opened: Opened, now: float) -> Peer | None:
+        """A member that is not configured is heard: it becomes a neighbour, while there is room for it."""
+        if not self._neighbours.make_room(now):
+            return None
+        self._events.append(PeerFound(opened.sender, self._neighbours.take_source(opened.sender)))
+        return self._add_peer(PeerSettings(opened.sender, opened.index, is_found=True))
 
     # Datagrams out.
 
@@ -264,20 +286,10 @@ class Machine:
             for peer in self._peers.values():
                 if peer.report_at <= now:
                     return self._make_report(peer, now)
-        if self._announcement is not None:
-            self._beacons = self._all()
-            self._said, self._announcement = self._announcement, None
-        elif self._beacon_at <= now:
-            self._said = Beacon(VERSION, 0, int(Precedence.OVERRIDE), OBJECT_MAX_BYTES)
-            self._beacon_s = min(2 * self._beacon_s, BEACON_LAST_S)
-            self._beacon_at = now + self._beacon_s
-            self._beacons = self._all()
-        if self._beacons:
-            return self._make([self._said], self._beacons.pop(), now)
+        said = self._beacons.next(now)
+        if said is not None:
+            return self._make(*said, now)
         return self._make_symbol(now)
-
-    def _all(self) -> list[Peer | None]:
-        return [None] if self._settings.is_multicast else list(self._peers.values())
 
     def _make_symbol(self, now: float) -> Datagram | None:
         group = self._sender.group_to_tell(now)
@@ -323,7 +335,7 @@ class Machine:
             return self._sender.get_timer(is_frozen=True)
         if not self._is_idle:
             return max(self._pacer.ready_at(), self._quiet_until)
-        times = [self._beacon_at, self._sender.get_timer(is_frozen=False)]
+        times = [self._beacons.at, self._sender.get_timer(is_frozen=False)]
         for peer in self._peers.values():
             times.append(peer.probe_at)
             times.append(max(peer.report_at, self._control_at))
@@ -335,6 +347,7 @@ class Machine:
         if not self._is_frozen:
             for peer in self._peers.values():
                 self._look_after(peer, now)
+            self._neighbours.forget_absent(now)
         self._wake()
 
     def _look_after(self, peer: Peer, now: float) -> None:

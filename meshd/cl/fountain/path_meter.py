@@ -10,6 +10,7 @@ from collections import deque
 from typing import Final
 
 from meshd.cl.fountain.frames import U32_MAX, Report
+from meshd.link.metric import LossCount
 
 LOG_MAX: Final = 16384
 """Datagrams sent and not reported on that are remembered: the oldest go first."""
@@ -23,7 +24,8 @@ OUTAGE_S: Final = 1.0
 DISORDER_S: Final = 0.08
 """A datagram may be overtaken by so much."""
 RTT_WEIGHT: Final = 8
-"""RFC 6298: an eighth of each new sample."""
+DEVIATION_WEIGHT: Final = 4
+"""RFC 6298: an eighth of each new sample, and a quarter of how far it is off."""
 
 
 class PathMeter:
@@ -42,6 +44,9 @@ class PathMeter:
         """Highest counter that arrived there, or would have by the last report if it were to."""
         self.loss = LOSS_BEGIN
         self.rtt_s = rtt_s
+        self.rtt_deviation_s = rtt_s / 2
+        self.count = LossCount()
+        """For the link's score: what the node says of its loss, as far as its acknowledgements leave room for it."""
         self.sent = 0
         self.lost = 0
         """Since the start: datagrams that a report has covered, and those of them that did not arrive."""
@@ -72,6 +77,9 @@ class PathMeter:
         is_outage = at - began_at >= OUTAGE_S and 2 * arrived < covered
         if arrived <= 2 * covered + 2 and not is_outage:  # more arrived than was sent: the node has started anew
             self._take_loss(covered, covered - arrived)
+            self.count.note_report(covered, covered - arrived)
+        elif is_outage:
+            self.count.note_report(arrived, 0)
         return True
 
     def _settle(self, until: float) -> None:
@@ -89,7 +97,8 @@ class PathMeter:
         sample_s = max(sample_s, 0.0)
         if not self._is_measured:
             self._is_measured = True
-            self.rtt_s = sample_s
+            self.rtt_s, self.rtt_deviation_s = sample_s, sample_s / 2
+        self.rtt_deviation_s += (abs(sample_s - self.rtt_s) - self.rtt_deviation_s) / DEVIATION_WEIGHT
         self.rtt_s += (sample_s - self.rtt_s) / RTT_WEIGHT
 
     def _take_loss(self, sent: int, lost: int) -> None:

@@ -10,7 +10,7 @@ import enum
 from typing import Final
 
 from meshd.cl.fountain.datagram import Opened
-from meshd.cl.fountain.frames import U32_MAX, Report
+from meshd.cl.fountain.frames import U32_MAX, Heard, Report
 from meshd.cl.fountain.path_meter import PathMeter
 from meshd.cl.fountain.receiver import Receiver
 from meshd.cl.fountain.settings import PeerSettings
@@ -18,7 +18,18 @@ from meshd.cl.fountain.settings import PeerSettings
 DEATH_PROBES: Final = 3
 PROBE_MIN_S: Final = 1.0
 IDLE_DEATH_S: Final = 200.0
-"""Three beacons of an idle node, and a little."""
+"""Three beacons of an idle node, and a little; longer where the node says that its beacons are further apart."""
+HEARD_S: Final = 135.0
+"""Two beacons of an idle node, and a little: who was heard since is named in our own."""
+LATE_BEACONS: Final = 3.1
+ONE_WAY_BEACONS: Final = 3
+"""After so many that do not name us, a node does not hear us;"""
+ONE_WAY_MIN_S: Final = 0.75
+"""of those that follow closer on each other than this, one counts."""
+SILENCE_MIN_S: Final = 0.5
+"""A node that has said that it falls silent is taken for silent for so long, whatever else comes of it."""
+BEACON_PAUSE_MAX_S: Final = 4000
+"""No node is believed that its beacons are further apart."""
 REPORTS_PER_RTT: Final = 8
 REPORT_MIN_S: Final = 0.02
 REPORT_REPEATS: Final = 2
@@ -39,6 +50,7 @@ class Life(enum.Enum):
     UNKNOWN = "not heard yet"
     UP = "up"
     DOWN = "not heard any more"
+    ONE_WAY = "heard, but does not hear us"
     SILENT = "silent on order"
     MUTE = "never answers"
 
@@ -52,6 +64,12 @@ class Peer:
         self.meter = PathMeter(rtt_s)
         self.life = Life.MUTE if is_mute else Life.UNKNOWN
         self.heard_at = -NEVER
+        self.silenced_at = -NEVER
+        self._next_s = 0.0
+        """Until its next beacon, as it said."""
+        self._lacking = 0
+        self._lacking_at = -NEVER
+        """Beacons that did not name us, since it last showed that it hears us."""
         # What arrived.
         self.boot = 0
         self.counter = 0
@@ -78,6 +96,32 @@ class Peer:
     def is_reachable(self) -> bool:
         """True when symbols may be sent to it, as it asks for them."""
         return self.life is Life.UP
+
+    def is_heard(self, now: float) -> bool:
+        """True when a datagram of it came of late."""
+        return now < self.heard_at + max(HEARD_S, LATE_BEACONS * self._next_s)
+
+    # Whether it hears us.
+
+    def note_named(self) -> None:
+        """It has shown that it hears us."""
+        self._lacking = 0
+
+    def take_heard(self, heard: Heard, own: int, now: float) -> bool:
+        """It says whom it hears; True when it should have named us, and could be answered."""
+        self._next_s = float(min(heard.next_s, BEACON_PAUSE_MAX_S))
+        if own in heard.nodes:
+            self._lacking = 0
+        elif heard.is_whole and now >= self._lacking_at + ONE_WAY_MIN_S:
+            self._lacking += 1
+            self._lacking_at = now
+            return self._lacking <= ONE_WAY_BEACONS
+        return False
+
+    @property
+    def is_one_way(self) -> bool:
+        """True when it does not hear us, as far as that is known."""
+        return self._lacking >= ONE_WAY_BEACONS
 
     # Arrivals.
 
@@ -159,6 +203,7 @@ class Peer:
             self._repeats = 0
             self.report_at = at
         self.heard_at = max(self.heard_at, at)
+        self._lacking = 0
         self.probe_at = at + self._answer_s if self.is_expecting else NEVER
 
     # Life.
@@ -171,8 +216,11 @@ class Peer:
 
     def is_dying(self, now: float) -> bool:
         """Look after an answer that is late; True when the node is to be called dead now."""
+        is_long_ago = self.heard_at + max(IDLE_DEATH_S, LATE_BEACONS * self._next_s) <= now
+        if self.life is Life.ONE_WAY and is_long_ago:
+            self.life = Life.DOWN
         if self.life is Life.UP and not self.is_expecting:
-            return self.heard_at + IDLE_DEATH_S <= now
+            return is_long_ago
         if now < self.probe_at or self.life not in (Life.UP, Life.DOWN):
             return False
         if self._probes >= DEATH_PROBES and self.life is Life.UP:

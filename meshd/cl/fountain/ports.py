@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the fountain machine needs of sealing and tags: `Sealer`, `Opener` and `PairwiseKeys`, or a test's fakes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from meshd.bundle.eid import Eid
-from meshd.cl.fountain.datagram import Opened
+from meshd.cl.fountain.datagram import Opened, Sifted
 from meshd.security.pairwise import Verdict
 from meshd.security.replay_window import Mark
 
@@ -27,8 +27,15 @@ class Seal(Protocol):
 class Open(Protocol):
     """`Opener`."""
 
+    def sift_untrusted(self, datagrams: Sequence[bytes]) -> Sifted:
+        """What is left to be opened."""
+
     def open_untrusted(self, datagram: bytes) -> Opened | None:
         """Errors: DatagramError."""
+
+    @property
+    def waiting_sender(self) -> Eid:
+        """Who sealed the datagram that was put aside last."""
 
     @property
     def is_saving_wanted(self) -> bool:

@@ -321,11 +321,12 @@ class Sender:
         item = self._objects.get(object_id)
         return item.digest if item is not None and node in item.receivers and item.sent else None
 
-    def take_ack(self, node: int, object_id: bytes) -> None:
-        """The node has this object on its disk; its tag was checked."""
+    def take_ack(self, node: int, object_id: bytes) -> int:
+        """The node has this object on its disk; its tag was checked. So many symbols at least have arrived."""
         item = self._objects[object_id]
         self._remove_receiver(item, node)
         self.bundles.finish_part(item.bundles, node, is_acknowledged=True)
+        return min(item.source_symbols, item.sent)
 
     def take_refusal(self, node: int, object_id: bytes, reason: FailureReason) -> None:
         """The node does not take this object; the tag was checked."""

@@ -40,6 +40,8 @@ class PeerSettings:
     """Of the node on this bearer, as the sealed header and the frames name it."""
     is_blind: bool = False
     """It never answers (its side is `direction = "rx"`): every object goes to it blind."""
+    is_found: bool = False
+    """It is not configured, it was heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class FountainSettings:
     """From one pass to the next (ACP 142: EMCON_RTI)."""
     feedback_share: float = 0.05
     """Of our rate, at most, for reports and acknowledgements."""
+    found_max: int = 0
+    """So many members that are not configured become neighbours when they are heard."""
 
     @property
     def header_bytes(self) -> int:

@@ -5,7 +5,13 @@ All are absolute and tested as `deadline <= now`. Under EMCON silence they stand
 not end its sessions because of that.
 """
 
+from typing import Final
+
 from meshd.base.errors import LocalProtocolError
+
+IDLE_MIN_S: Final = 3
+SLEPT_S: Final = 0.5
+"""Who notices so late that the peer was not heard was not listening: what it sent may wait to be read."""
 
 
 class Deadlines:
@@ -26,8 +32,10 @@ class Deadlines:
 
     @property
     def idle_s(self) -> int:
-        """A peer that is not heard for this long is gone: twice the keepalive interval (section 5.1.1)."""
-        return 2 * self._keepalive_s
+        """A peer that is not heard for this long is gone: twice the keepalive interval (section 5.1.1), or three
+        keepalives of a second.
+        """
+        return max(2 * self._keepalive_s, IDLE_MIN_S)
 
     def establish(self, keepalive_s: int, now: float) -> None:
         """The handshake is done; 0 disables keepalives."""
@@ -65,6 +73,10 @@ class Deadlines:
     def is_idle_due(self, now: float) -> bool:
         """The peer was not heard for too long."""
         return not self.is_frozen and self._idle_at is not None and self._idle_at <= now
+
+    def has_slept(self, now: float) -> bool:
+        """It is not the peer who was silent, but us who were stopped."""
+        return self._idle_at is not None and now - self._idle_at > SLEPT_S
 
     def is_keepalive_due(self, now: float) -> bool:
         """Nothing was sent for the keepalive interval."""

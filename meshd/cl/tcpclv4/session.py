@@ -103,8 +103,8 @@ class Session:
 
     @property
     def has_work(self) -> bool:
-        """True when what was received is to be answered, or the session is in a state that the owner has to act on."""
-        return bool(self._answers) or self.state is not State.ESTABLISHED
+        """True when there is an answer to be written or an event to be told, or the owner has to act on the state."""
+        return bool(self._answers or self._events) or self.state is not State.ESTABLISHED
 
     @property
     def pending_bytes(self) -> int:
@@ -336,11 +336,11 @@ class Session:
         deadlines = self._deadlines
         if deadlines.is_end_due(now):
             self._end_by_patience()
-        elif deadlines.is_idle_due(now) and self.can_receive:
+        elif deadlines.is_idle_due(now) and self.can_receive and not deadlines.has_slept(now):
             text = f"nothing was heard for {deadlines.idle_s} s"
             self._end_now(EndReason.IDLE_TIMEOUT, TermReason.IDLE_TIMEOUT, text)
         elif deadlines.is_idle_due(now):
-            deadlines.heard(now)  # it is us who do not read
+            deadlines.heard(now)  # it is us who do not read, or did not
         elif deadlines.is_keepalive_due(now):
             deadlines.sent(now)
             if not self._answers and not self._outgoing.pending_bytes:

@@ -12,6 +12,7 @@ from meshd.cl.fountain.frames import (
     Frame,
     FrameError,
     Group,
+    Heard,
     Need,
     Ping,
     Pong,
@@ -35,6 +36,7 @@ _EXAMPLES: dict[str, Frame] = {
     "silent": Silent(True, 3600),
     "beacon": Beacon(1, 3, 5, 1 << 20),
     "group": Group(1, (1, 2, 0xFFFF)),
+    "heard": Heard(66, True, (1, 2, 0xFFFF)),
 }
 
 
@@ -65,10 +67,11 @@ def seeds() -> dict[str, bytes]:
 
 def dictionary() -> list[bytes]:
     """Types, limits, and heads that claim much."""
-    return [bytes((kind,)) for kind in range(1, 12)] + [
+    return [bytes((kind,)) for kind in range(1, 13)] + [
         b"\x01\x20\x00\x00",
         b"\x01\xff\xff\xff",
         b"\x03\0\0\xff",
         b"\x0b\x01\xff",
+        b"\x0c\0\x42\x01\x20",
         _ID,
     ]

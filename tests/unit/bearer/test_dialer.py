@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The dialler's patience, on a virtual clock without any socket."""
 
+import itertools
 import random
 import socket
 from collections.abc import Callable
@@ -22,7 +23,7 @@ Dial = Callable[[BearerSettings, str], "socket.socket"]
 class Desk:
     """A dialler whose calls are answered by the test."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, radiating: bool = True) -> None:
         self.times: list[float] = []
         self.answers: list[bool] = []
         self.missed: list[str] = []
@@ -30,7 +31,7 @@ class Desk:
         self.recorder = Recorder()
         monkeypatch.setattr(dialer_module, "dial", self.dial)
         problems = Problems("lan0", self.recorder.report)
-        settings = make_settings(None)
+        settings = make_settings(None, radiating=radiating)
         rng = random.Random(1)
         self.dialer = Dialer(
             settings, "10.1.0.2:4556", rng, problems, self.wait_until_wanted, self.carry, self.missed.append
@@ -69,6 +70,18 @@ async def test_waits_grow_and_a_session_resets_them(
     assert 101 <= gaps[9] <= 101.5  # the session lived 100 s, then the shortest wait
     assert [fields["problem"] for _, fields in desk.recorder.reports] == ["no answer from 10.1.0.2:4556"] * 2
     assert desk.missed == ["no answer from 10.1.0.2:4556"] * (len(desk.times) - 1)
+
+
+async def test_a_line_that_has_returned_is_found_within_seconds(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(monkeypatch, radiating=False)
+    desk.wanted.set()
+    with trio.move_on_after(600):
+        await desk.dialer.run()
+    gaps = [later - earlier for earlier, later in itertools.pairwise(desk.times)]
+    assert len(gaps) > 250
+    assert all(1 <= gap <= 2 + 1e-6 for gap in gaps)
 
 
 async def test_nothing_is_dialled_while_not_wanted(

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fountain bearer on the loopback device: bundles both ways, silence, who may speak, restarts and reloads."""
 
+import random
+from collections.abc import Sequence
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from meshd.base.errors import LocalProtocolError
 from meshd.bearer.connection import accept, refuse
-from meshd.bearer.datagram_socket import DatagramSocket
+from meshd.bearer.datagram_socket import TURN_DATAGRAMS, DatagramSocket
+from meshd.bearer.fountain_station import NOISE_PAUSE_S
 from meshd.bearer.sockets import Address
 from meshd.bundle.precedence import Precedence
 from meshd.cl.fountain.sealer import Sealer
@@ -149,9 +153,9 @@ async def test_a_silent_node_hears_and_answers_afterwards(
     own, sent = bravo.bearer.bound_address, []
     send = DatagramSocket.send
 
-    def count(self: DatagramSocket, data: bytes, to: Address | None) -> str | None:
+    def count(self: DatagramSocket, datagrams: Sequence[bytes], to: Address | None) -> tuple[int, str]:
         sent.append(self.bound_address)
-        return send(self, data, to)
+        return send(self, datagrams, to)
 
     monkeypatch.setattr(DatagramSocket, "send", count)
     bravo.bearer.freeze()
@@ -214,6 +218,26 @@ async def test_strangers_are_refused_and_told_of(nursery: trio.Nursery) -> None:
     fields = await bravo.told.wait_for_report("link.datagrams_refused")
     assert fields["bearer"] == "lan0"
     assert sum(int(str(count)) for name, count in fields.items() if name != "bearer") == 1
+
+
+async def test_bundles_arrive_in_the_middle_of_a_flood_that_is_counted(nursery: trio.Nursery) -> None:
+    alpha, bravo = make_pair()
+    await connect(nursery, alpha, bravo)
+    address = bravo.bearer.bound_address
+    assert address is not None
+    host, _, port = address.rpartition(":")
+    rows = [make_bundle(number, 3000) for number in range(10)]
+    noise = random.Random(1)
+    with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as stranger:
+        for row in rows:
+            alpha.bearer.send_bundles(make_link(BRAVO), [row])
+            for _ in range(TURN_DATAGRAMS // 2):
+                await stranger.sendto(noise.randbytes(100), (host, int(port)))
+    await alpha.told.until(lambda: acknowledged(alpha) == {bundle for bundle, _ in rows})
+    station = bravo.bearer._station
+    assert station is not None
+    await wait_all_tasks_blocked(20 * NOISE_PAUSE_S)
+    assert sum(station.machine.faults.values()) == len(rows) * (TURN_DATAGRAMS // 2)
 
 
 async def test_a_changed_neighbour_begins_anew_and_the_rest_goes_back_to_the_node(nursery: trio.Nursery) -> None:

@@ -122,6 +122,24 @@ def test_silent_peer_is_given_up_after_two_intervals() -> None:
     assert session.get_timer() is None
 
 
+def test_three_keepalives_of_a_second_have_to_be_missing() -> None:
+    session = make_established(keepalive_s=1)
+    session.handle_timer(2.9)
+    assert ends_of(session) == []
+    session.handle_timer(3.0)
+    assert ends_of(session) == [SessionEnded(EndReason.IDLE_TIMEOUT, "nothing was heard for 3 s", False)]
+
+
+def test_who_was_stopped_itself_does_not_blame_the_peer() -> None:
+    session = make_established(keepalive_s=1)
+    session.handle_timer(60.0)
+    assert ends_of(session) == []
+    session.handle_timer(62.9)
+    assert ends_of(session) == []
+    session.handle_timer(63.0)
+    assert len(ends_of(session)) == 1
+
+
 def test_half_a_message_counts_as_heard() -> None:
     session = make_established()
     session.receive_data(SEGMENT_WHOLE.pack(1, WHOLE, 0, 0, 100) + b"x", 29.0)

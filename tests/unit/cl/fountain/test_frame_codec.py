@@ -15,6 +15,7 @@ from meshd.cl.fountain.frame_codec import (
 from meshd.cl.fountain.frames import (
     ACKS_MAX,
     FRAMES_MAX,
+    HEARD_MAX,
     MEMBERS_MAX,
     OBJECT_MAX_BYTES,
     PLAINTEXT_MAX_BYTES,
@@ -25,6 +26,7 @@ from meshd.cl.fountain.frames import (
     Frame,
     FrameError,
     Group,
+    Heard,
     Need,
     Ping,
     Pong,
@@ -52,6 +54,7 @@ WIRE: list[tuple[Frame, str]] = [
     (Silent(True, 3600), "09 01 00000e10"),
     (Beacon(1, 0x0003, 5, 0x100000), "0a 01 0003 05 00100000"),
     (Group(2, (0x1234, 0xFFFF)), "0b 02 02 1234 ffff"),
+    (Heard(66, True, (0x1234, 0xFFFF)), "0c 0042 01 02 1234 ffff"),
 ]
 IDS = [type(frame).__name__ for frame, _ in WIRE]
 SIZED = [(frame, text) for frame, text in WIRE if not isinstance(frame, Symbol)]
@@ -116,6 +119,8 @@ def test_a_symbol_may_be_short_but_not_lack_data() -> None:
         ("0a 01 0003 06 00100000", "precedence 6"),
         ("0b 00 01 1234", "GROUP 0"),
         ("0b 01 00", "GROUP 1 of 0"),
+        ("0c 0042 02 00", "HEARD of 0"),
+        ("0c 0042 01 21" + "1234" * 33, "HEARD of 33"),
         ("07 0102030405060708" * (FRAMES_MAX + 1), "more than 128 frames"),
     ],
 )
@@ -163,6 +168,7 @@ FRAMES = st.one_of(
     st.builds(Pong, INDEXES, numbers(64), numbers(32)),
     st.builds(Silent, st.booleans(), numbers(32)),
     st.builds(Beacon, numbers(8), numbers(16), st.integers(0, 5), numbers(32)),
+    st.builds(Heard, numbers(16), st.booleans(), st.lists(INDEXES, max_size=HEARD_MAX).map(tuple)),
     st.builds(Group, st.integers(1, 255), st.lists(INDEXES, min_size=1, max_size=MEMBERS_MAX).map(tuple)),
 )
 

@@ -22,7 +22,7 @@ def _begin(count: int = 2, **settings: object) -> tuple[World, list[Node]]:
 def _say(world: World, sayer: Node, hearer: Node, frames: list[Frame]) -> None:
     seal = sayer.machine._seal
     assert isinstance(seal, FakeSeal)
-    hearer.machine.receive_datagram(seal.seal(pack_frames(frames)), world.time.now)
+    hearer.machine.receive_datagrams([seal.seal(pack_frames(frames))], world.time.now)
     hearer.pump()
 
 

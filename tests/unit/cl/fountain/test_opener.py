@@ -2,6 +2,7 @@
 """Opening: what members seal comes out once, whatever else is on the air; over key rolls and kills of the receiver."""
 
 import random
+from collections import Counter
 
 import msgspec
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from meshd.base.errors import SettingsError
 from meshd.bundle.eid import Eid, parse_eid
 from meshd.cl.fountain.datagram import DATAGRAM_MAX_BYTES, SEAL_BYTES, Fault, Opened
-from meshd.cl.fountain.opener import EPOCHS_TRIED_MAX, WAITING_MAX, Opener
+from meshd.cl.fountain.opener import EPOCHS_TRIED_MAX, SIFTED_MIN, WAITING_MAX, Opener
 from meshd.cl.fountain.sealer import PLAINTEXT_MAX_BYTES
 from meshd.security.link_keys import LinkKeys
 from meshd.security.replay_window import WINDOW_COUNTERS, Mark
@@ -109,6 +110,34 @@ def test_a_lower_boot_number_is_refused_also_after_a_restart_of_the_receiver() -
     again = make_opener(marks=opener.final_marks())
     assert fault_of(again, before) is Fault.TOO_OLD
     assert fault_of(again, old.seal(b"late")) is Fault.TOO_OLD
+
+
+@pytest.mark.parametrize("keys", [KEYS, ROLLING, ROLLED])
+def test_sifting_drops_what_would_be_refused_without_a_look_at_its_seal(keys: LinkKeys) -> None:
+    """What is left, opened one by one, and what was dropped are together what opening all would have been."""
+    rng = random.Random(3)
+    own, sealer, third = make_sealer(HERE, keys), make_sealer(keys=keys), make_sealer(THIRD, KEYS)
+    opener = make_opener(keys, own=own)
+    seen = [sealer.seal(bytes(40)) for _ in range(20)]
+    for each in seen:
+        open_all(opener, each)
+    new = [each.seal(b"new") for each in (own, sealer, third)] + [make_sealer(boot=9).seal(b"started anew")]
+    short = [rng.randbytes(size) for size in range(SEAL_BYTES + 1)]
+    together = [*seen, *new, *short, *(rng.randbytes(60) for _ in range(300)), bytes(DATAGRAM_MAX_BYTES + 1)]
+    rng.shuffle(together)
+    left, dropped = opener.sift_untrusted(together)
+    assert [each for each in together if each in new] == [each for each in left if each in new]
+    assert not set(left) & {*seen, *short}
+    assert len(left) + sum(dropped.values()) == len(together)
+    faults = Counter(fault_of(opener, each) for each in together if each not in left)
+    assert faults == dropped
+    assert faults[Fault.UNKNOWN] > 290
+
+
+def test_a_few_are_not_worth_sifting() -> None:
+    few = [bytes(100)] * (SIFTED_MIN - 1)
+    assert make_opener().sift_untrusted(few) == (few, {})
+    assert make_opener().sift_untrusted([]) == ([], {})
 
 
 def test_our_own_datagram_is_told_from_that_of_our_clone() -> None:

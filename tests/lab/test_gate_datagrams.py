@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A radio bearer's socket behind the emission gate on the running kernel: many datagrams with one call do not
+leave, as single ones do not."""
+
+import contextlib
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from meshd.bearer.datagram_socket import DatagramSocket
+from meshd.linux.emission_gate import KernelGate
+from tests.lab.gate_netns import FAR_IP, NODE_IP, Wire, inside
+from tests.unit.bearer.fountain_peers import radio_settings
+
+pytestmark = [pytest.mark.root, pytest.mark.lab]
+
+RUN = [bytes(1400)] * 3
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_no_datagram_leaves_a_closed_gate(count: int, tmp_path: Path) -> None:
+    settings = dataclasses.replace(radio_settings(listen=f"{NODE_IP}:0"), device="rad0")
+    with contextlib.closing(Wire()) as wire, contextlib.ExitStack() as stack:
+        with inside(wire.node):
+            gate = KernelGate(tmp_path / "shaping")
+            stack.callback(gate.release)
+            sock = stack.enter_context(contextlib.closing(DatagramSocket(settings)))
+        for closings in range(2):
+            gate.open("rad0", 60.0)
+            assert sock.send(RUN[:count], (FAR_IP, 4557)) == (0, "")
+            assert sum(map(len, wire.heard())) > 1400 * count, f"closed {closings} times before"
+            gate.close(["rad0"])
+            wire.heard()
+            sock.send(RUN[:count], (FAR_IP, 4557))
+            assert wire.heard() == []
