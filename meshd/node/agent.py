@@ -8,8 +8,6 @@ Reception (5.6), forwarding (5.4), applications (5.2, 5.7) are its parts; here s
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from msgspec import structs
-
 from meshd.base.limits import PART_SIZE_BYTES
 from meshd.bundle.admin_record import ReportReason
 from meshd.bundle.eid import Eid
@@ -18,13 +16,16 @@ from meshd.bundle.scan import scan_untrusted
 from meshd.link.link_table import LinkTable
 from meshd.link.settings import BearerSettings, NeighbourSettings
 from meshd.node import events as ev
+from meshd.node.advertising import Advertising
 from meshd.node.applications import Applications
 from meshd.node.bundle_table import BundleState, Entry
 from meshd.node.commands import Command, WakeAt
+from meshd.node.departure import Departure
 from meshd.node.echo import Echo
 from meshd.node.forwarding import Forwarding
 from meshd.node.fragmentation import Fragmentation
 from meshd.node.large_reception import LargeReception
+from meshd.node.link_changes import LinkChanges
 from meshd.node.reassembly import Reassembly
 from meshd.node.reception import Reception
 from meshd.node.recovered import resume_copies, take_over
@@ -33,6 +34,8 @@ from meshd.node.sent_messages import MessageState, SentMessages, message_id_of
 from meshd.node.settings import NodeSettings
 from meshd.node.state import NodeState
 from meshd.node.status_reports import StatusReports
+from meshd.node.trace import Trace
+from meshd.routing.advertisement import TOPOLOGY_ENDPOINT
 from meshd.routing.decision import Router
 
 ONWARD_STATES: Final = (BundleState.WAITING, BundleState.QUEUED, BundleState.IN_FLIGHT)
@@ -59,12 +62,21 @@ class Agent:
         self._reports = StatusReports(self._state, mission_nodes, now)
         self._fragmentation = Fragmentation(self._state)
         self._echo = Echo(self._state)
+        self._trace = Trace(self._state, self._reports.is_ours, now)
         self.forwarding = Forwarding(self._state, router, self._reports, self._fragmentation)
         self._reassembly = Reassembly(self._state, self.forwarding.confirmed)
         self._applications = Applications(self._state, self._reports, self.forwarding.confirmed, part_size_bytes)
+        self.advertising = Advertising(self._state, self.forwarding, now)
         self._reception = Reception(
-            self._state, self._reports, self._echo, self._reassembly, self.forwarding.neighbour_has
+            self._state,
+            self._reports,
+            self._echo,
+            self._reassembly,
+            self.forwarding.neighbour_has,
+            self._trace,
+            self.advertising,
         )
+        links = LinkChanges(self._state, self.forwarding, self.advertising)
         large = LargeReception(self._state, self._reports, self._reception, self.forwarding.neighbour_has)
         self._resumed: dict[BundleId, Copies] = {}
         self._wake_at: float | None = None
@@ -72,24 +84,27 @@ class Agent:
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             ev.ClockStepped: self._on_clock_stepped,
             ev.StoreRecovered: self._on_store_recovered,
-            ev.LinkUp: self._on_link_up,
-            ev.LinkDown: self._on_link_down,
-            ev.PosturesChanged: self._on_postures_changed,
+            ev.LinkUp: links.up,
+            ev.LinkDown: links.down,
+            ev.PosturesChanged: links.postures_changed,
+            ev.LinkMeasured: links.measured,
+            ev.ContactsChanged: lambda _, now: self.forwarding.reconsider(now),
             ev.BundlesReceived: self._reception.receive,
             ev.TransferBegun: large.begin,
             ev.TransferPiece: large.piece,
             ev.TransferEnded: large.ended,
             ev.StreamFailed: large.failed,
             ev.BundlesStored: self._on_bundles_stored,
+            ev.StoringBegun: Departure(self._state, self.forwarding).begin,
             ev.StoringFailed: self._on_storing_failed,
-            ev.LinkWritable: self._on_link_writable,
+            ev.LinkWritable: lambda event, _: self.forwarding.writable(event.link, event.credit_bytes),
             ev.TransfersAcknowledged: self._on_transfers_acknowledged,
             ev.TransfersFailed: self.forwarding.failed,
             ev.DataUnreadable: self._on_data_unreadable,
             ev.BundleFragmented: self._on_bundle_fragmented,
             ev.BundleReassembled: self._on_bundle_reassembled,
             ev.MessageSubmitted: self._applications.submit,
-            ev.SubmissionAborted: self._on_submission_aborted,
+            ev.SubmissionAborted: lambda event, _: self._applications.abort(event.submission),
             ev.ReceiverAttached: self._on_receiver_attached,
             ev.ReceiverDetached: self._on_receiver_detached,
             ev.DeliveryConfirmed: self._on_delivery_confirmed,
@@ -178,42 +193,18 @@ class Agent:
     # Events
 
     def _on_clock_stepped(self, event: ev.ClockStepped, now: float) -> None:
-        state = self._state
-        step_ms = event.utc_offset_ms - state.utc_offset_ms
-        state.utc_offset_ms, state.uncertainty_ms = event.utc_offset_ms, event.uncertainty_ms
-        if not step_ms:
-            return
-        state.known.clock_stepped(step_ms, all_by_age=not state.has_clock)
-        state.table.parked.clock_stepped(step_ms)
-        for entry in state.table.unparked():
-            record = entry.record
-            expiry_ms = record.expiry_ms + step_ms if record.by_age else record.expiry_ms
-            entry.record = structs.replace(record, expiry_ms=expiry_ms, received_ms=record.received_ms + step_ms)
-        state.table.reschedule()
-        self._expire(now)
+        if self._state.step_clock(event.utc_offset_ms, event.uncertainty_ms):
+            self._expire(now)
 
     def _on_store_recovered(self, event: ev.StoreRecovered, now: float) -> None:
         table = self._state.table
-        entries = take_over(event, self._state, self.forwarding.router, now)
+        entries = take_over(event, self._state, self.forwarding.router, self.forwarding.view, now)
         self._resumed = resume_copies(self._state, event.notes)
+        self.advertising.recover(event.notes, now)
         self._expire(now)
         for entry in entries:
             if table.get(entry.record.id) is entry:
                 self._dispatch(entry, now)
-
-    def _on_link_up(self, event: ev.LinkUp, now: float) -> None:
-        self._state.links.mark_up(event.link, now, event.transfer_mtu_bytes)
-        self._state.report("link.up", link=str(event.link))
-        self.forwarding.reconsider(now)
-
-    def _on_link_down(self, event: ev.LinkDown, now: float) -> None:
-        self._state.links.mark_down(event.link, event.reason, now)
-        self._state.report("link.down", link=str(event.link), reason=event.reason)
-        self.forwarding.link_down(event.link, now)
-
-    def _on_postures_changed(self, event: ev.PosturesChanged, now: float) -> None:
-        self._state.links.set_postures(event.postures)
-        self.forwarding.reconsider(now)
 
     def _on_bundles_stored(self, event: ev.BundlesStored, now: float) -> None:
         state = self._state
@@ -244,7 +235,8 @@ class Agent:
             if entry.is_own:
                 self._echo.settled(row.id, is_durable=True)
                 for each in self._applications.stored(entry):
-                    self._dispatch(each, now)
+                    if each.state in (BundleState.STORING, BundleState.HELD):  # it has not left already
+                        self._dispatch(each, now)
             elif is_onward:
                 forward(entry, now)
             else:
@@ -256,6 +248,7 @@ class Agent:
             entry = state.table.get(bundle)
             if entry is None:
                 continue
+            self.forwarding.withdraw(entry)
             state.table.remove(entry)
             for link_id, transfer in entry.transfers:
                 state.refuse(link_id, transfer, f"the store can't take it: {event.reason}", retriable=True)
@@ -268,9 +261,6 @@ class Agent:
             self._reassembly.storing_failed(bundle, now)
         state.note_again(event.notes, event.tells)
         state.report("store.failed", bundles=len(event.ids), reason=event.reason)
-
-    def _on_link_writable(self, event: ev.LinkWritable, now: float) -> None:
-        self.forwarding.writable(event.link, event.credit_bytes)
 
     def _on_transfers_acknowledged(self, event: ev.TransfersAcknowledged, now: float) -> None:
         self.forwarding.acknowledged(event.link, event.ids, now)
@@ -292,9 +282,6 @@ class Agent:
         entry = self._reassembly.joined(event, now)
         if entry is not None and entry.inline is not None and entry.header is not None and entry.header.is_admin_record:
             self._reports.administer(entry.inline, entry.header, now)
-
-    def _on_submission_aborted(self, event: ev.SubmissionAborted, now: float) -> None:
-        self._applications.abort(event.submission)
 
     def _on_receiver_attached(self, event: ev.ReceiverAttached, now: float) -> None:
         self._applications.offer(self._state.delivery.attach(event.receiver, event.endpoint))
@@ -319,6 +306,7 @@ class Agent:
         self._expire(now)
         self.forwarding.retry_due(now)
         self._reassembly.retry_due(now)
+        self.advertising.look(now)
         if now >= self._sweep_at:
             self._state.known.expire(self._state.dtn_ms(now))
             self._sweep_at = now + KNOWN_SWEEP_S
@@ -330,6 +318,11 @@ class Agent:
         state, destination = self._state, entry.record.destination
         if destination.node == state.settings.id:
             self._arrived(entry, now)
+        elif destination == TOPOLOGY_ENDPOINT and not self.advertising.is_newest(entry.record):
+            state.delete(entry)
+        elif destination == TOPOLOGY_ENDPOINT and destination in state.groups:
+            self.advertising.spare(entry)
+            self._replicate(entry, state.groups[destination], now)
         elif state.groups and destination in state.groups:
             self._replicate(entry, state.groups[destination], now)
         else:
@@ -341,7 +334,9 @@ class Agent:
         if record.id.fragment_offset >= 0:
             self._reassembly.add(entry)
             return
-        if record.destination != self._echo.endpoint:
+        if record.destination == self._trace.endpoint:
+            self._trace.drop_entry(entry, now)
+        elif record.destination != self._echo.endpoint:
             self._applications.deliver(entry)
         elif entry.inline is not None:
             self._echo.answer_entry(entry, entry.inline, entry.header or scan_untrusted(entry.inline), now)
@@ -391,7 +386,7 @@ class Agent:
 
     def _next_wake(self) -> float | None:
         expiry_ms = self._state.table.next_expiry_ms()
-        times = [self.forwarding.next_retry(), self._reassembly.next_retry()]
+        times = [self.forwarding.next_retry(), self._reassembly.next_retry(), self.advertising.next_at]
         if expiry_ms is not None:
             times.append(self._state.monotonic(expiry_ms) + 0.001)
         if len(self._state.known):

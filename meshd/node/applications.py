@@ -19,6 +19,7 @@ from meshd.node.origination import next_timestamp, originate
 from meshd.node.sent_messages import Message
 from meshd.node.state import NodeState
 from meshd.node.status_reports import StatusReports
+from meshd.routing.advertisement import TOPOLOGY_ENDPOINT
 
 
 class _Submission:
@@ -97,7 +98,8 @@ class Applications:
 
     def storing_failed(self, entry: Entry, reason: str) -> None:
         """A bundle made here could not be stored: the whole submission is refused."""
-        self._refuse_with(entry, "store_full", f"the store can't take it: {reason}")
+        sent = "; it may have been sent, all the same" if entry.state is BundleState.IN_FLIGHT else ""
+        self._refuse_with(entry, "store_full", f"the store can't take it: {reason}{sent}")
 
     def lost(self, entry: Entry, reason: str) -> bool:
         """A bundle made here is given up. True when that ends a submission of which nobody was told "queued" yet."""
@@ -146,7 +148,7 @@ class Applications:
         entries = [self._state.table.get(bundle) for bundle in message.part_ids()]
         records = [entry.record for entry in entries if entry is not None]
         assert len(records) == len(entries), "parts of a complete message are in the table"
-        data = entries[0].inline if len(records) == 1 and entries[0] is not None else None
+        only = entries[0] if len(records) == 1 else None
         self._state.commands.append(
             DeliverMessage(
                 offer.receiver,
@@ -156,7 +158,7 @@ class Applications:
                 records[0].precedence,
                 message.id.time_ms,
                 min(record.expiry_ms for record in records),
-                [_message_part(record, data) for record in records],
+                [_message_part(record, only) for record in records],
             )
         )
 
@@ -184,6 +186,8 @@ class Applications:
             return "bad_params", "dtn:none is no destination: nobody would get the message"
         if not event.destination.is_singleton and event.destination not in state.groups:
             return "bad_params", f"the group {event.destination.uri} is unknown here: add a [[group]] table"
+        if event.destination == TOPOLOGY_ENDPOINT:
+            return "bad_params", f"only nodes themselves send to {event.destination.uri}: choose another destination"
         if not event.destination.demux:
             return (
                 "bad_params",
@@ -243,5 +247,6 @@ class Applications:
         )
 
 
-def _message_part(record: BundleRecord, data: bytes | None) -> MessagePart:
-    return MessagePart(record.id, record.payload, record.part.offset_bytes if record.part else 0, data)
+def _message_part(record: BundleRecord, only: Entry | None) -> MessagePart:
+    data, header = (None, None) if only is None else (only.inline, only.header)
+    return MessagePart(record.id, record.payload, record.part.offset_bytes if record.part else 0, data, header)

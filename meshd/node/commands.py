@@ -171,6 +171,8 @@ class MessagePart(msgspec.Struct, frozen=True, gc=False):
     """Of its payload in the message, as its part block says."""
     data: bytes | None = None
     """The encoded bundle, when it has only just come, and is the only one."""
+    header: BundleHeader | None = None
+    """Of that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from meshd.base.limits import INLINE_SIZE_MAX_BYTES
 from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
 from meshd.link.identity import LinkId
+from meshd.link.metric import LinkSample
 from meshd.link.settings import Posture
 from meshd.node.commands import Report
 
@@ -51,10 +52,25 @@ class LinkDown:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkMeasured:
+    """A bearer has something new to say of how well a link carries."""
+
+    link: LinkId
+    sample: LinkSample
+
+
+@dataclass(frozen=True, slots=True)
 class PosturesChanged:
     """What may leave each bearer from now on; a bearer that is not named is OPEN."""
 
     postures: dict[str, Posture]
+    until_ms: int | None = None
+    """DTN time in ms at which the order for them ends; None: no end is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContactsChanged:
+    """The contact plan is another one."""
 
 
 class ReceivedRow(msgspec.Struct, frozen=True, gc=False):
@@ -125,6 +141,13 @@ class BundlesStored:
     """The store has synced these."""
 
     rows: Sequence[StoredRow]
+
+
+@dataclass(frozen=True, slots=True)
+class StoringBegun:
+    """The store is about to write this bundle, and answers before anything else happens."""
+
+    id: BundleId
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,13 +289,16 @@ Event = (
     | StoreRecovered
     | LinkUp
     | LinkDown
+    | LinkMeasured
     | PosturesChanged
+    | ContactsChanged
     | BundlesReceived
     | TransferBegun
     | TransferPiece
     | TransferEnded
     | StreamFailed
     | BundlesStored
+    | StoringBegun
     | StoringFailed
     | LinkWritable
     | TransfersAcknowledged

@@ -5,94 +5,101 @@ A bundle stands in one out-queue at a time. When something changes that could al
 posture changes), what is queued or waiting is decided anew; what is in flight is left to its convergence layer.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Final
 
 from meshd.bundle.eid import Eid
-from meshd.bundle.precedence import Precedence
 from meshd.bundle.record import BundleId, adu_of, bundle_ref
 from meshd.link.identity import LinkId
 from meshd.node.bundle_table import BundleState, Entry
-from meshd.node.commands import SendBundles, SendRow
 from meshd.node.events import RefusalReason, TransfersFailed
 from meshd.node.fragmentation import Fragmentation
+from meshd.node.further_copies import FurtherCopies
 from meshd.node.link_limits import LinkLimits, Room
-from meshd.node.outqueue import OutQueue
+from meshd.node.link_queues import LinkQueues
 from meshd.node.recovered import unpark
 from meshd.node.replication import Copies
+from meshd.node.route_view import RouteView
 from meshd.node.sent_messages import message_id_of
 from meshd.node.state import REPORTS_PER_BATCH, NodeState
 from meshd.node.status_reports import StatusReports
 from meshd.routing.decision import Forward, Router
 
-URGENT_PRECEDENCE: Final = Precedence.FLASH
-URGENT_MAX_BYTES: Final = 1024 * 1024
-"""So much of FLASH and above is handed over beyond a link's credit."""
+REVIEW_PAUSE_S: Final = 0.1
+"""Between two decisions about everything."""
 RETRY_MIN_S: Final = 1.0
 RETRY_MAX_S: Final = 60.0
 """A neighbour that refused a bundle is asked again after 1, 2, 4 ... 60 s; never given up before the bundle expires."""
 
 
 class Forwarding:
-    """Owns the out-queues, the credit that each link has announced, and the retries."""
+    """Owns the out-queues and the retries."""
 
     def __init__(self, state: NodeState, router: Router, reports: StatusReports, fragmentation: Fragmentation) -> None:
         self._state = state
         self._reports = reports
         self._fragmentation = fragmentation
         self.router = router
-        self._limits = LinkLimits(state.links, fragmentation, self._queue)
+        self._queues = LinkQueues(state, fragmentation.growth_bytes)
+        self.writable, self.pump = self._queues.writable, self._queues.pump
+        self.view = RouteView(state, self._queues.backlog_bytes)
+        self._limits = LinkLimits(state.links, self.view, fragmentation, self._queues.queue)
         self._to_groups: dict[Entry, None] = {}
-        self._queues: dict[LinkId, OutQueue] = {}
-        self._in_flight: dict[LinkId, dict[Entry, None]] = {}
-        self._credits: dict[LinkId, int] = {}
-        self._urgent_left: dict[LinkId, int] = {}
-        self._dirty: dict[LinkId, None] = {}
         self._retries: list[tuple[float, int, BundleId]] = []
         self._retry_number = 0
+        self._review_at: float | None = None
 
     def queued(self, link_id: LinkId) -> tuple[int, int]:
         """(bundles, bytes) in the out-queue of a link."""
-        queue = self._queues.get(link_id)
-        return (len(queue), queue.size_bytes) if queue is not None else (0, 0)
+        return self._queues.queued(link_id)
 
     def in_flight(self, link_id: LinkId) -> int:
         """Bundles handed to the link's convergence layer and not acknowledged yet."""
-        return len(self._in_flight.get(link_id, ()))
+        return self._queues.count_in_flight(link_id)
 
-    def forward(self, entry: Entry, now: float) -> None:
-        """Steps 2 to 4 of section 5.4: queue it, or note why not (5.4.1)."""
+    def forward(self, entry: Entry, now: float, *, only_whole: bool = False) -> None:
+        """Steps 2 to 4 of section 5.4: queue it, or note why not (5.4.1); leave it if it may have to be cut."""
         if entry.copies is not None:
             self._forward_copies(entry, now)
             return
-        decision = self.router.choose_next_hops(entry.record, self._state.links, now)
+        decision = self.router.choose_next_hops(entry.record, self.view, now)
         if isinstance(decision, Forward):
             link_id = decision.links[0]
-            queue = self._queues.get(link_id)
-            if queue is None:
-                queue = self._new_queue(link_id)
-            if entry.record.size_bytes > queue.size_limit_bytes or decision.volumes_bytes:
-                self._forward_limited(entry, decision, now)
+            queue = self._queues.queue(link_id)
+            if decision.until is not None:
+                self.review(decision.until, now)
+            if entry.record.size_bytes > queue.size_limit_bytes or decision.volumes_bytes or decision.needs_copies:
+                if not only_whole:
+                    self._forward_limited(entry, decision, now)
                 return
-            queue.push(entry)
+            self._queues.push(link_id, entry)
             entry.state, entry.link, entry.reason = BundleState.QUEUED, link_id, ""
-            self._dirty[link_id] = None
             return
         self._state.table.wait(entry, decision.reason)
         if decision.wake_at is not None:
-            self._retry_at(decision.wake_at, entry)
+            self.review(decision.wake_at, now)
+        self._forward_displaced(self.router.take_displaced(), now)
 
-    def _queue(self, link_id: LinkId) -> OutQueue:
-        queue = self._queues.get(link_id)
-        return self._new_queue(link_id) if queue is None else queue
+    def review(self, at: float, now: float) -> None:
+        """Decide anew about everything then: a contact begins or ends, or something was learned."""
+        at = max(at, now + REVIEW_PAUSE_S)
+        self._review_at = at if self._review_at is None else min(at, self._review_at)
 
-    def _new_queue(self, link_id: LinkId) -> OutQueue:
-        limit_bytes = self._state.links.transfer_mtu_bytes(link_id) - self._fragmentation.growth_bytes
-        queue = self._queues[link_id] = OutQueue(limit_bytes)
-        return queue
+    def _forward_displaced(self, bundles: Sequence[BundleId], now: float) -> None:
+        """More urgent ones have taken the places of these."""
+        for bundle in bundles:
+            entry = self._state.table.get(bundle)
+            if entry is not None and entry.state is BundleState.WAITING:
+                self.forward(entry, now)
 
     def _forward_limited(self, entry: Entry, decision: Forward, now: float) -> None:
+        if decision.needs_copies:
+            entry.copies = FurtherCopies(entry.record.destination.node)
+            self._to_groups[entry] = None
+            entry.state, entry.link = BundleState.REPLICATING, None
+            self._forward_copies(entry, now)
+            return
         place = self._limits.place(entry.record, decision, self.router, now)
         if isinstance(place, Room):
             entry.state, entry.link = BundleState.FRAGMENTING, None
@@ -100,9 +107,10 @@ class Forwarding:
         elif isinstance(place, str):
             self._state.table.wait(entry, place)
         else:
-            self._queue(place).push(entry)
+            self._queues.push(place, entry)
             entry.state, entry.link, entry.reason = BundleState.QUEUED, place, ""
-            self._dirty[place] = None
+            for each in self._queues.displaced(place, decision.volumes_bytes.get(place)):
+                self.forward(each, now)
 
     # Groups
 
@@ -129,8 +137,8 @@ class Forwarding:
         if copies is None or not copies.left:
             return
         for link_id in [link_id for link_id in copies.links if link_id.neighbour == neighbour]:
-            if entry not in self._in_flight.get(link_id, {}):
-                self._queue(link_id).withdraw(entry)
+            if entry not in self._queues.in_flight(link_id):
+                self._queues.withdraw(link_id, entry)
                 copies.taken(link_id)
         copies.left.discard(neighbour)
         self._copies_changed(entry)
@@ -139,19 +147,25 @@ class Forwarding:
         copies, record = entry.copies, entry.record
         assert copies is not None, "only a bundle to a group has copies"
         fresh, entry.reason = copies.plan(record, self.router, self._limits.view(record), now)
+        if isinstance(copies, FurtherCopies) and copies.is_idle:
+            self._to_groups.pop(entry, None)
+            entry.copies = None
+            self.forward(entry, now)
+            return
+        if copies.later is not None:
+            self.review(copies.later, now)
         for link_id in fresh:
-            self._queue(link_id).push(entry)
-            self._dirty[link_id] = None
+            self._queues.push(link_id, entry)
         if entry.reason and not copies.cutting and self._fragmentation.may_cut(record):
             self._cut_copies(entry, copies, now)
         self._copies_changed(entry, is_news=False)
 
     def _cut_copies(self, entry: Entry, copies: Copies, now: float) -> None:
         """For members behind links that don't take it whole: they get fragments, each a bundle to the group."""
-        links = copies.narrow_links(entry.record, self.router, self._state.links, now)
+        links = copies.narrow_links(entry.record, self.router, self.view, now)
         if links:
             copies.cutting = set().union(*links.values())
-            size_max_bytes = min(self._queue(link_id).size_limit_bytes for link_id in links)
+            size_max_bytes = min(self._queues.queue(link_id).size_limit_bytes for link_id in links)
             self._fragmentation.cut(entry, size_max_bytes, size_max_bytes)
 
     def was_cut(self, entry: Entry, now: float) -> None:
@@ -168,6 +182,7 @@ class Forwarding:
         """Forget it when nobody is left to get it; else remember over a restart who is."""
         copies = entry.copies
         assert copies is not None, "only a bundle to a group has copies"
+        is_news = is_news and copies.is_noteworthy
         if copies.left or entry.state is BundleState.STORING:
             if is_news:
                 self._state.note_copies(entry)
@@ -180,9 +195,7 @@ class Forwarding:
 
     def _withdraw_copies(self, entry: Entry, copies: Copies) -> None:
         for link_id in copies.links:
-            if link_id in self._queues:
-                self._queues[link_id].withdraw(entry)
-            self._in_flight.get(link_id, {}).pop(entry, None)
+            self._queues.forget(link_id, entry)
         copies.links.clear()
         self._to_groups.pop(entry, None)
 
@@ -190,40 +203,28 @@ class Forwarding:
 
     def withdraw(self, entry: Entry) -> None:
         """The bundle is being deleted: take it out of its queue."""
+        self.router.release(entry.record.id)
         if entry.copies is not None:
             self._withdraw_copies(entry, entry.copies)
-        if entry.link is not None and entry.state is BundleState.QUEUED:
-            self._queues[entry.link].withdraw(entry)
-        elif entry.link is not None and entry.state is BundleState.IN_FLIGHT:
-            self._in_flight.get(entry.link, {}).pop(entry, None)
+        if entry.link is not None and entry.state in (BundleState.QUEUED, BundleState.IN_FLIGHT):
+            self._queues.forget(entry.link, entry)
 
     def reconsider(self, now: float) -> None:
         """Decide anew for everything that is queued or waits."""
+        self._review_at = None
         state = self._state
-        for link_id, entry in [(link, entry) for link, queue in self._queues.items() for entry in queue.drain()]:
+        for link_id, entry in list(self._queues.drain()):
             if entry.copies is None:
                 self.forward(entry, now)
             else:
                 entry.copies.release(link_id)
         waiting = state.table.waiting()
-        for entry in [*self._to_groups, *unpark(state, self.router, now), *waiting]:
+        for entry in [*self._to_groups, *unpark(state, self.router, self.view, now), *waiting]:
             self.forward(entry, now)
-
-    def writable(self, link_id: LinkId, credit_bytes: int) -> None:
-        """The link can take this many bytes more from now on."""
-        self._credits[link_id] = credit_bytes
-        self._urgent_left[link_id] = URGENT_MAX_BYTES if credit_bytes > 0 else 0
-        self._dirty[link_id] = None
 
     def link_down(self, link_id: LinkId, now: float) -> None:
         """What was queued for it or under way on it goes to other links, or waits."""
-        self._credits.pop(link_id, None)
-        self._urgent_left.pop(link_id, None)
-        queue = self._queues.pop(link_id, None)
-        entries = list(self._in_flight.pop(link_id, ()))
-        if queue is not None:
-            entries.extend(queue.drain())
-        for entry in entries:
+        for entry in self._queues.link_down(link_id):
             if entry.copies is None:
                 self.forward(entry, now)
         for entry in list(self._to_groups):
@@ -235,7 +236,7 @@ class Forwarding:
         """The neighbour has these: the retention constraint "forward pending" is gone (section 5.4 step 5)."""
         state = self._state
         now_ms = state.dtn_ms(now)
-        in_flight = self._in_flight.get(link_id, {})
+        in_flight = self._queues.in_flight(link_id)
         one_by_one = len(bundles) <= REPORTS_PER_BATCH
         report_flag = self._reports.forwarding_flag
         size_bytes = 0
@@ -243,7 +244,7 @@ class Forwarding:
             entry = state.table.get(bundle)
             if entry is None:
                 continue
-            was_in_flight = in_flight.pop(entry, self) is None
+            was_in_flight = in_flight.take_out(entry)
             size_bytes += entry.record.size_bytes
             is_done = True
             if entry.copies is None:
@@ -269,8 +270,7 @@ class Forwarding:
         """True when it was the last one."""
         if not copies.left:
             return False
-        if link_id in self._queues:  # acknowledged late: it stands in the queue again
-            self._queues[link_id].withdraw(entry)
+        self._queues.withdraw(link_id, entry)  # acknowledged late, it stands in the queue again
         copies.taken(link_id)
         self._copies_changed(entry)
         return not copies.left
@@ -281,12 +281,11 @@ class Forwarding:
             self.acknowledged(event.link, event.ids, now)
             return
         state, reason = self._state, event.reason
-        in_flight = self._in_flight.get(event.link, {})
+        in_flight = self._queues.in_flight(event.link)
         for bundle in event.ids:
             entry = state.table.get(bundle)
-            if entry is None or entry not in in_flight:
+            if entry is None or not in_flight.take_out(entry):
                 continue
-            del in_flight[entry]
             entry.attempts += 1
             self._retry(entry, event.link, reason, now)
         if len(event.ids) > REPORTS_PER_BATCH:
@@ -306,6 +305,9 @@ class Forwarding:
 
     def retry_due(self, now: float) -> None:
         """Decide anew for those whose time has come."""
+        review_at = self._next_review()
+        if review_at is not None and review_at <= now:
+            self.reconsider(now)
         while self._retries and self._retries[0][0] <= now:
             entry = self._state.table.get(heappop(self._retries)[2])
             if entry is not None and entry.copies is not None:
@@ -316,57 +318,14 @@ class Forwarding:
 
     def next_retry(self) -> float | None:
         """Monotonic time of the next one."""
-        return self._retries[0][0] if self._retries else None
+        review_at = self._next_review()
+        if not self._retries:
+            return review_at
+        return self._retries[0][0] if review_at is None else min(review_at, self._retries[0][0])
 
-    def pump(self) -> Iterable[SendBundles]:
-        """Hand over what the links that changed have credit for."""
-        commands = [fill(link_id) for link_id in self._dirty for fill in (self._fill_urgent, self._fill)]
-        self._dirty.clear()
-        return [command for command in commands if command.rows]
-
-    def _fill_urgent(self, link_id: LinkId) -> SendBundles:
-        """FLASH and above goes at once: the link may open another session for it. The credit pays for it afterwards."""
-        left = self._urgent_left.get(link_id, 0)
-        command = self._take(link_id, left, URGENT_PRECEDENCE)
-        if not command.rows:
-            return command
-        spent = sum(row.payload.size_bytes for row in command.rows)
-        self._urgent_left[link_id] = left - spent
-        self._credits[link_id] = self._credits.get(link_id, 0) - spent
-        return command
-
-    def _fill(self, link_id: LinkId) -> SendBundles:
-        credit = self._credits.get(link_id, 0)
-        command = self._take(link_id, credit, Precedence.DEFERRED)
-        self._credits[link_id] = credit - sum(row.payload.size_bytes for row in command.rows)
-        return command
-
-    def _take(self, link_id: LinkId, credit: int, precedence_min: int) -> SendBundles:
-        """What is at least so urgent, until this credit is used up."""
-        state = self._state
-        inline_bytes = 0
-        rows: list[SendRow] = []
-        queue = self._queues.get(link_id)
-        if not queue or credit <= 0 or not state.links.is_usable(link_id):
-            return SendBundles(link_id, rows)
-        in_flight = self._in_flight.setdefault(link_id, {})
-        while credit > 0:
-            entry = queue.pop(precedence_min)
-            if entry is None:
-                break
-            if entry.copies is None:
-                entry.state = BundleState.IN_FLIGHT
-            in_flight[entry] = None
-            record = entry.record
-            credit -= record.size_bytes
-            rows.append(
-                SendRow(record.id, record.payload, entry.inline, entry.header, record.received_ms, entry.is_own)
-            )
-            if entry.inline is not None:  # handed over: who needs it again reads it from the store
-                inline_bytes += len(entry.inline)
-                entry.inline = entry.header = None
-        state.table.inline_bytes -= inline_bytes
-        return SendBundles(link_id, rows, precedence_min >= URGENT_PRECEDENCE)
+    def _next_review(self) -> float | None:
+        parked_at = self._state.table.parked.wake_at
+        return self._review_at if parked_at is None else min(parked_at, self._review_at or parked_at)
 
     def _retry(self, entry: Entry, link_id: LinkId, reason: RefusalReason, now: float) -> None:
         if not self._state.links.is_usable(link_id) or reason.session_ended:

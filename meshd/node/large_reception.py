@@ -190,8 +190,8 @@ class LargeReception:
 
     def _problem(self, plan: Plan) -> tuple[str, ReportReason] | None:
         """What is read or answered here has to be in memory."""
-        if plan.is_echo or plan.is_admin_record:
-            return "an echo request or administrative record of this size", ReportReason.BLOCK_UNINTELLIGIBLE
+        if plan.is_echo or plan.is_admin_record or plan.is_trace or plan.is_advertisement:
+            return "a request, advertisement or administrative record of this size", ReportReason.BLOCK_UNINTELLIGIBLE
         return None
 
     def _finish(self, key: _Key, stream: _Stream, header: BundleHeader, now: float) -> None:

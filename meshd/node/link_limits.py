@@ -10,9 +10,10 @@ from typing import Final, NamedTuple
 from meshd.base.limits import INLINE_SIZE_MAX_BYTES
 from meshd.bundle.record import BundleRecord
 from meshd.link.identity import LinkId
-from meshd.link.link_table import LinksForSize, LinkTable
+from meshd.link.link_table import LinkTable
 from meshd.node.fragmentation import Fragmentation
 from meshd.node.outqueue import OutQueue
+from meshd.node.route_view import RouteView, ViewForSize
 from meshd.routing.decision import Forward, Router
 
 FRAGMENT_MIN_BYTES: Final = 256
@@ -31,8 +32,15 @@ class Room(NamedTuple):
 class LinkLimits:
     """Chooses a link, or sizes of fragments."""
 
-    def __init__(self, links: LinkTable, fragmentation: Fragmentation, queue: Callable[[LinkId], OutQueue]) -> None:
+    def __init__(
+        self,
+        links: LinkTable,
+        view: RouteView,
+        fragmentation: Fragmentation,
+        queue: Callable[[LinkId], OutQueue],
+    ) -> None:
         """`queue` gives the out-queue of a link."""
+        self._view = view
         self._links = links
         self._fragmentation = fragmentation
         self._queue = queue
@@ -41,7 +49,8 @@ class LinkLimits:
         """The first of the links that takes it whole; or else how to cut it, for the first link that can carry a piece
         worth its while; or else a link of a way round; or else why it has to wait.
         """
-        rooms = [self._room(link_id, decision) for link_id in decision.links]
+        precedence = record.precedence
+        rooms = [self._room(link_id, decision, precedence) for link_id in decision.links]
         for link_id, room in zip(decision.links, rooms, strict=True):
             if record.size_bytes <= room.left_bytes:
                 return link_id
@@ -53,20 +62,21 @@ class LinkLimits:
         way_round = router.choose_next_hops(record, view, now)
         if isinstance(way_round, Forward):
             for link_id in way_round.links:
-                if record.size_bytes <= self._room(link_id, way_round).left_bytes:
+                if record.size_bytes <= self._room(link_id, way_round, precedence).left_bytes:
                     return link_id
         return self._why_not(record, decision.links[0], rooms[0])
 
-    def view(self, record: BundleRecord) -> LinksForSize:
+    def view(self, record: BundleRecord) -> ViewForSize:
         """The links that take it whole."""
-        return LinksForSize(self._links, record.size_bytes + self._fragmentation.growth_bytes)
+        size_bytes, limit = record.size_bytes + self._fragmentation.growth_bytes, self._links.transfer_mtu_bytes
+        return ViewForSize(self._view, lambda link_id: limit(link_id) >= size_bytes)
 
-    def _room(self, link_id: LinkId, decision: Forward) -> Room:
+    def _room(self, link_id: LinkId, decision: Forward, precedence: int) -> Room:
         queue = self._queue(link_id)
         volume_bytes = decision.volumes_bytes.get(link_id)
         if volume_bytes is None:
             return Room(queue.size_limit_bytes, queue.size_limit_bytes)
-        left_bytes = volume_bytes - queue.size_bytes - self._fragmentation.growth_bytes
+        left_bytes = volume_bytes - queue.bytes_from(precedence) - self._fragmentation.growth_bytes
         return Room(queue.size_limit_bytes, min(queue.size_limit_bytes, left_bytes))
 
     def _why_not(self, record: BundleRecord, link_id: LinkId, room: Room) -> str:

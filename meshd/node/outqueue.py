@@ -17,9 +17,11 @@ class _Lane:
     heap. What is in both orders at the same place came to the queue first.
     """
 
-    __slots__ = ("fifo", "heap")
+    __slots__ = ("fifo", "heap", "size_bytes")
 
     def __init__(self) -> None:
+        self.size_bytes = 0
+        """Of those that are not to be skipped."""
         self.fifo: deque[Entry] = deque()
         self.heap: list[tuple[int, int, int, Entry]] = []
 
@@ -60,6 +62,26 @@ class OutQueue:
     def __contains__(self, entry: Entry) -> bool:
         return entry in self._entries
 
+    def bytes_from(self, precedence: int) -> int:
+        """Of what goes before a bundle of this precedence that is queued now."""
+        if self._top <= precedence:
+            return self._lanes[precedence].size_bytes if self._top == precedence else 0
+        return sum([lane.size_bytes for lane in self._lanes[precedence:]])
+
+    def displaced(self, limit_bytes: int) -> list[Entry]:
+        """Those that a link with so much room left does not carry: the least urgent, what came last first."""
+        displaced: list[Entry] = []
+        excess_bytes = self.size_bytes - limit_bytes
+        if excess_bytes > 0:
+            entries = list(self._entries)[::-1]
+            entries.sort(key=lambda each: each.record.precedence)
+            for entry in entries:
+                displaced.append(entry)
+                excess_bytes -= entry.record.size_bytes
+                if excess_bytes <= 0:
+                    break
+        return displaced
+
     def push(self, entry: Entry) -> None:
         """Queue a bundle that is not queued yet."""
         record = entry.record
@@ -80,13 +102,16 @@ class OutQueue:
             heappush(lane.heap, (expiry_ms, received_ms, self._arrivals, entry))
         self._places += 1
         self._entries[entry] = None
-        self.size_bytes += record.size_bytes
+        size_bytes = record.size_bytes
+        lane.size_bytes += size_bytes
+        self.size_bytes += size_bytes
 
     def pop(self, precedence_min: int = 0) -> Entry | None:
         """Take the most urgent bundle; None when there is none that is at least so urgent."""
         entries = self._entries
         while self._top >= precedence_min:
-            entry = self._lanes[self._top].pop()
+            lane = self._lanes[self._top]
+            entry = lane.pop()
             if entry is None:
                 if not self._top:
                     break
@@ -95,7 +120,9 @@ class OutQueue:
             self._places -= 1
             if entry in entries:
                 del entries[entry]
-                self.size_bytes -= entry.record.size_bytes
+                size_bytes = entry.record.size_bytes
+                lane.size_bytes -= size_bytes
+                self.size_bytes -= size_bytes
                 return entry
         return None
 
@@ -104,7 +131,9 @@ class OutQueue:
         if entry not in self._entries:
             return
         del self._entries[entry]
-        self.size_bytes -= entry.record.size_bytes
+        record = entry.record
+        self._lanes[record.precedence].size_bytes -= record.size_bytes
+        self.size_bytes -= record.size_bytes
         if self._places > 2 * len(self._entries) + 64:
             for lane in self._lanes:
                 lane.keep(self._entries)

@@ -28,6 +28,8 @@ class ParkedBundles:
         self.samples: dict[Kind, BundleRecord] = {}
         """A bundle of each kind, perhaps gone by now: what routing says of it holds for the others."""
         self.size_bytes = 0
+        self.wake_at: float | None = None
+        """Monotonic time at which to ask again for all kinds; None: only on a change."""
         self._by_expiry: list[BundleRecord] = []
         """What expires next comes last; those that are not parked any more are skipped."""
 

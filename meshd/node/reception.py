@@ -19,6 +19,7 @@ from meshd.bundle.precedence import Precedence
 from meshd.bundle.record import BundleRecord, Part, PayloadRef, adu_of, bundle_ref
 from meshd.bundle.scan import scan_untrusted
 from meshd.link.identity import LinkId
+from meshd.node.advertising import Advertising
 from meshd.node.bundle_table import BundleState, Entry, Room
 from meshd.node.echo import Echo
 from meshd.node.events import BundlesReceived, ReceivedRow
@@ -27,6 +28,8 @@ from meshd.node.replication import begin
 from meshd.node.sent_messages import message_id_of
 from meshd.node.state import REPORTS_PER_BATCH, NodeState
 from meshd.node.status_reports import StatusReports
+from meshd.node.trace import Trace, is_trace
+from meshd.routing.advertisement import TOPOLOGY_ENDPOINT
 
 _IS_FRAGMENT: Final = int(BundleFlag.IS_FRAGMENT)
 _IS_ADMIN_RECORD: Final = int(BundleFlag.IS_ADMIN_RECORD)
@@ -43,9 +46,11 @@ class Plan(NamedTuple):
     is_here: bool
     """It has arrived where it is going."""
     is_echo: bool
+    is_trace: bool
+    is_advertisement: bool
     is_admin_record: bool
     needs_look: bool
-    """It is to be joined, or there is a problem."""
+    """It is to be joined, traced or taken as an advertisement, or there is a problem."""
     is_joined: bool
     """It is a fragment, and this node or one of its groups is the destination."""
     problem: tuple[str, ReportReason] | None
@@ -62,6 +67,8 @@ class Reception:
         echo: Echo,
         reassembly: Reassembly,
         neighbour_has: Callable[[Entry, Eid], None],
+        trace: Trace,
+        advertising: Advertising,
     ) -> None:
         """`neighbour_has` is called when a neighbour brings a bundle to a group that is here already."""
         self._state = state
@@ -69,6 +76,8 @@ class Reception:
         self._echo = echo
         self._reassembly = reassembly
         self._neighbour_has = neighbour_has
+        self._trace = trace
+        self._advertising = advertising
 
     def receive(self, event: BundlesReceived, now: float) -> None:
         """One batch from one link."""
@@ -154,13 +163,16 @@ class Reception:
         is_whole = not flags & _IS_FRAGMENT
         is_joined = not is_whole and (is_here or self._is_for_us(flow.destination))
         problem = self._problem(flow, is_here)
+        is_traced, is_advertisement = is_whole and is_trace(flow.destination), flow.destination == TOPOLOGY_ENDPOINT
         return Plan(
             precedence=min(flow.precedence, state.links.precedence_max(link_id)),
             report_to=flow.report_to if flags & _REPORT_FLAGS else None,
             is_here=is_here,
             is_echo=is_here and is_whole and flow.destination == self._echo.endpoint,
+            is_trace=is_traced,
+            is_advertisement=is_advertisement,
             is_admin_record=is_here and is_whole and bool(flags & _IS_ADMIN_RECORD),
-            needs_look=problem is not None or is_joined,
+            needs_look=problem is not None or is_joined or is_traced or is_advertisement,
             is_joined=is_joined,
             problem=problem,
         )
@@ -188,6 +200,13 @@ class Reception:
             state.refuse(link_id, row.transfer, shortage[1], retriable=shortage[0])
             state.report("bundle.refused", bundle=bundle_ref(header.id), link=str(link_id), reason=shortage[1])
             return False
+        if plan.is_advertisement:
+            return not self._advertising.refuses(header, row.data, link_id, row.transfer, now)
+        if plan.is_trace:
+            self._trace.received(header, link_id, expiry_ms, plan.precedence, now)
+            if plan.is_here:
+                self._trace.drop_transfer(header, link_id, row.transfer, expiry_ms)
+                return False
         return True
 
     def _leave_to_sender(self, record: BundleRecord, served: Sequence[Eid]) -> None:
@@ -240,7 +259,7 @@ class Reception:
         return None
 
     def _room(self, header: BundleHeader, is_here: bool) -> Room:
-        if not is_here or header.destination == self._echo.endpoint:
+        if not is_here or header.destination in (self._echo.endpoint, self._trace.endpoint):
             return Room.ONWARD
         is_whole = header.part is None and not header.flags & _IS_FRAGMENT
         may_grow = is_whole or self._state.delivery.may_grow(message_id_of(header.id, header.part))

@@ -16,14 +16,14 @@ from meshd.node.replication import NOTE_PREFIX as COPIES_PREFIX
 from meshd.node.replication import Copies, note_key, resume
 from meshd.node.sent_messages import message_id_of
 from meshd.node.state import CREATION_NOTE, NodeState
-from meshd.routing.decision import Contraindicated, Router
+from meshd.routing.decision import Forward, LinkView, Router
 
 
-def take_over(event: StoreRecovered, state: NodeState, router: Router, now: float) -> list[Entry]:
+def take_over(event: StoreRecovered, state: NodeState, router: Router, view: LinkView, now: float) -> list[Entry]:
     """Fill the tables; returns the bundles that are to be dispatched."""
     state.creation = CreationClock(event.notes.get(CREATION_NOTE))
     table = state.table
-    unparked = _park(event.records, state, router, now)
+    unparked = _park(event.records, state, router, view, now)
     entries = [Entry(record, None, None, record.previous_node is None) for record in unparked]
     for entry in entries:
         table.add(entry)
@@ -45,12 +45,13 @@ def resume_copies(state: NodeState, notes: Mapping[str, bytes]) -> dict[BundleId
     return resumed
 
 
-def unpark(state: NodeState, router: Router, now: float) -> list[Entry]:
+def unpark(state: NodeState, router: Router, view: LinkView, now: float) -> list[Entry]:
     """Decide anew for all kinds of parked bundles; returns those that need not wait any more."""
     table = state.table
     kinds: list[Kind] = []
+    table.parked.wake_at = None
     for kind, sample in table.parked.samples.items():
-        reason = _reason_to_park(sample, state, router, now)
+        reason = _reason_to_park(sample, state, router, view, now)
         if reason is None:
             kinds.append(kind)
         else:
@@ -58,7 +59,9 @@ def unpark(state: NodeState, router: Router, now: float) -> list[Entry]:
     return table.unpark(kinds) if kinds else []
 
 
-def _park(records: Sequence[BundleRecord], state: NodeState, router: Router, now: float) -> list[BundleRecord]:
+def _park(
+    records: Sequence[BundleRecord], state: NodeState, router: Router, view: LinkView, now: float
+) -> list[BundleRecord]:
     """Let those wait without an entry each that only can wait; returns the others."""
     kinds: dict[Kind, str | None] = {}
     parked: list[BundleRecord] = []
@@ -70,7 +73,7 @@ def _park(records: Sequence[BundleRecord], state: NodeState, router: Router, now
         if record.destination is not destination or record.previous_node is not previous_node:
             kind = destination, previous_node = record.destination, record.previous_node
             if kind not in kinds:
-                kinds[kind] = _reason_to_park(record, state, router, now)
+                kinds[kind] = _reason_to_park(record, state, router, view, now)
                 samples[kind] = record
             take = others.append if kinds[kind] is None else parked.append
         take(record)
@@ -79,14 +82,17 @@ def _park(records: Sequence[BundleRecord], state: NodeState, router: Router, now
     return others
 
 
-def _reason_to_park(record: BundleRecord, state: NodeState, router: Router, now: float) -> str | None:
-    """Why bundles of its kind wait until something changes; None: they need not, or only for some time."""
+def _reason_to_park(record: BundleRecord, state: NodeState, router: Router, view: LinkView, now: float) -> str | None:
+    """Why all bundles of its kind wait; None: they need not, or not all of them."""
     if record.destination.node == state.settings.id or record.destination in state.groups:
         return None
-    decision = router.choose_next_hops(record, state.links, now)
-    if isinstance(decision, Contraindicated) and decision.wake_at is None:
-        return decision.reason
-    return None
+    decision = router.choose_next_hops(record, view, now)
+    if isinstance(decision, Forward) or not decision.is_for_all:
+        return None
+    parked = state.table.parked
+    if decision.wake_at is not None:
+        parked.wake_at = decision.wake_at if parked.wake_at is None else min(parked.wake_at, decision.wake_at)
+    return decision.reason
 
 
 def _messages(records: Sequence[BundleRecord], state: NodeState) -> list[BundleId]:

@@ -15,7 +15,8 @@ from msgspec import structs
 from meshd.bundle.eid import Eid, parse_eid
 from meshd.bundle.record import BundleId, BundleRecord, bundle_id_text
 from meshd.link.identity import LinkId
-from meshd.routing.decision import Forward, LinkView, Router
+from meshd.routing.advertisement import TOPOLOGY_ENDPOINT
+from meshd.routing.decision import Contraindicated, Forward, LinkView, Router
 
 NOTE_PREFIX: Final = "copies/"
 
@@ -30,19 +31,26 @@ class _Note(msgspec.Struct, array_like=True):
 class Copies:
     """Where one bundle to a group still has to go."""
 
-    __slots__ = ("cutting", "is_delivered", "is_noted", "left", "links", "refused")
+    __slots__ = ("cutting", "is_delivered", "is_flooded", "is_noted", "later", "left", "links", "refused")
 
-    def __init__(self, left: Iterable[Eid], *, is_delivered: bool) -> None:
+    is_noteworthy = True
+    """Whether a restart has to know of it."""
+
+    def __init__(self, left: Iterable[Eid], *, is_delivered: bool, is_flooded: bool = False) -> None:
         self.left = set(left)
         """Members for whom no next hop has taken a copy."""
         self.is_delivered = is_delivered
         """An application here has confirmed it, or this node is no member."""
+        self.is_flooded = is_flooded
+        """It goes to neighbours only: whoever has it waits for members to become that, whatever routes there are."""
         self.links: dict[LinkId, set[Eid]] = {}
         """Where a copy is queued, under way or refused for a while, and the members that it is for."""
         self.refused: set[LinkId] = set()
         self.cutting: set[Eid] = set()
         """Members for whom fragments of it are being made."""
         self.is_noted = False
+        self.later: float | None = None
+        """Monotonic time from which one more can go."""
 
     def taken(self, link: LinkId) -> None:
         """The neighbour has a copy."""
@@ -66,9 +74,9 @@ class Copies:
         fresh: list[LinkId] = []
         reason = ""
         for member in sorted(self.left - busy, key=str):
-            decision = router.choose_next_hops(structs.replace(record, destination=member), links, now)
+            decision = self._choose(member, record, router, links, now)
             if isinstance(decision, Forward):
-                link = decision.links[0]
+                link = self._shared_link(decision)
                 if link not in self.links:
                     self.links[link] = set()
                     fresh.append(link)
@@ -79,14 +87,32 @@ class Copies:
                 reason = decision.reason
         return fresh, reason
 
+    def _shared_link(self, decision: Forward) -> LinkId:
+        """One that has a copy already if it leads to the same neighbour: members behind it share a transmission."""
+        first = decision.links[0]
+        if first in self.links:
+            return first
+        same = (link for link in decision.links if link in self.links and link.neighbour == first.neighbour)
+        return next(same, first)
+
     def narrow_links(self, record: BundleRecord, router: Router, links: LinkView, now: float) -> dict[LinkId, set[Eid]]:
         """Links that don't take the bundle whole, to members whom no other link leads to."""
         narrow: dict[LinkId, set[Eid]] = {}
+        if self.is_flooded:
+            return narrow
         for member in sorted(self.left.difference(*self.links.values()), key=str):
             decision = router.choose_next_hops(structs.replace(record, destination=member), links, now)
             if isinstance(decision, Forward) and decision.links[0] not in self.links:
                 narrow.setdefault(decision.links[0], set()).add(member)
         return narrow
+
+    def _choose(
+        self, member: Eid, record: BundleRecord, router: Router, links: LinkView, now: float
+    ) -> Forward | Contraindicated:
+        if not self.is_flooded:
+            return router.choose_next_hops(structs.replace(record, destination=member), links, now)
+        usable = links.usable_links(member)
+        return Forward((usable[0],)) if usable else Contraindicated("(not neighbours now)", None)
 
     def note(self) -> bytes:
         """For the store."""
@@ -102,7 +128,8 @@ def note_key(bundle: BundleId) -> str:
 def begin(record: BundleRecord, members: frozenset[Eid], own_node: Eid) -> Copies:
     """A bundle to a group is here for the first time."""
     done = {own_node, record.id.source.node, record.previous_node}
-    return Copies(members - done, is_delivered=own_node not in members)
+    is_flooded = record.destination == TOPOLOGY_ENDPOINT
+    return Copies(members - done, is_delivered=own_node not in members, is_flooded=is_flooded)
 
 
 def resume(record: BundleRecord, notes: Mapping[str, bytes]) -> Copies | None:
@@ -111,6 +138,7 @@ def resume(record: BundleRecord, notes: Mapping[str, bytes]) -> Copies | None:
     if not data:
         return None
     note = msgspec.msgpack.decode(data, type=_Note)
-    copies = Copies(map(parse_eid, note.left), is_delivered=note.is_delivered)
+    is_flooded = record.destination == TOPOLOGY_ENDPOINT
+    copies = Copies(map(parse_eid, note.left), is_delivered=note.is_delivered, is_flooded=is_flooded)
     copies.is_noted = True
     return copies

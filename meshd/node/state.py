@@ -7,6 +7,8 @@ Only the agent and its parts (reception, forwarding, applications) hold this obj
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from msgspec import structs
+
 from meshd.bundle.dtn_time import CreationClock
 from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId, BundleRecord, parse_bundle_id_text
@@ -27,6 +29,7 @@ from meshd.node.replication import NOTE_PREFIX as COPIES_PREFIX
 from meshd.node.replication import note_key
 from meshd.node.sent_messages import MessageState, SentMessages
 from meshd.node.settings import NodeSettings
+from meshd.routing.advertisement import TOPOLOGY_ENDPOINT
 
 REPORTS_PER_BATCH: Final = 8
 """Bundles of one batch that are reported one by one; a larger batch is reported as a whole."""
@@ -47,6 +50,9 @@ class NodeState:
         self.tells: list[Report] = []
         self.groups: dict[Eid, frozenset[Eid]] = {}
         """Members of each group that is configured."""
+        self.kept_notes: dict[str, bytes] = {}
+        """Notes of which there is no other copy in memory, as they are now."""
+        self._topology_members: frozenset[Eid] = frozenset()
         self.set_groups(settings)
         self.utc_offset_ms = 0
         self.uncertainty_ms: int | None = None
@@ -59,6 +65,17 @@ class NodeState:
     def set_groups(self, settings: NodeSettings) -> None:
         """Take over the members of groups; bundles that are here already keep theirs."""
         self.groups = {group.endpoint: group.members for group in settings.groups}
+        if self._topology_members:
+            self.groups[TOPOLOGY_ENDPOINT] = self._topology_members
+
+    def set_topology_members(self, members: frozenset[Eid]) -> None:
+        """Who gets topology advertisements, this node not among them; none: there are none of them."""
+        self._topology_members = members
+        self.set_groups(self.settings)
+
+    def keep_note(self, name: str, note: bytes) -> None:
+        """Have the store keep a note, together with what else is being decided."""
+        self.notes[name] = self.kept_notes[name] = note
 
     def dtn_ms(self, now: float) -> int:
         """The node's reckoning of DTN time."""
@@ -67,6 +84,21 @@ class NodeState:
     def monotonic(self, dtn_ms: int) -> float:
         """The other way round."""
         return (dtn_ms - self.utc_offset_ms) / 1000
+
+    def step_clock(self, utc_offset_ms: int, uncertainty_ms: int | None) -> bool:
+        """Reckon with this from now on; True when the time is another one: what has expired by it is to go."""
+        step_ms = utc_offset_ms - self.utc_offset_ms
+        self.utc_offset_ms, self.uncertainty_ms = utc_offset_ms, uncertainty_ms
+        if not step_ms:
+            return False
+        self.known.clock_stepped(step_ms, all_by_age=not self.has_clock)
+        self.table.parked.clock_stepped(step_ms)
+        for entry in self.table.unparked():
+            record = entry.record
+            expiry_ms = record.expiry_ms + step_ms if record.by_age else record.expiry_ms
+            entry.record = structs.replace(record, expiry_ms=expiry_ms, received_ms=record.received_ms + step_ms)
+        self.table.reschedule()
+        return True
 
     @property
     def has_clock(self) -> bool:
@@ -144,6 +176,8 @@ class NodeState:
         for name in names:
             if name == CREATION_NOTE:
                 self.creation.reserve_again()
+            elif name in self.kept_notes:
+                self.notes[name] = self.kept_notes[name]
             elif name.startswith(COPIES_PREFIX):
                 entry = self.table.get(parse_bundle_id_text(name.removeprefix(COPIES_PREFIX)))
                 self.notes[name] = entry.copies.note() if entry is not None and entry.copies is not None else b""

@@ -124,7 +124,7 @@ class StatusReports:
         now: float,
     ) -> None:
         state, now_ms = self._state, self._state.dtn_ms(now)
-        if flags & BundleFlag.IS_ADMIN_RECORD or not self._is_ours(subject.source) or not self._is_ours(report_to):
+        if flags & BundleFlag.IS_ADMIN_RECORD or not self.is_ours(subject.source) or not self.is_ours(report_to):
             return
         time_ms = None
         if flags & BundleFlag.STATUS_TIME_REQUESTED:
@@ -145,7 +145,7 @@ class StatusReports:
         else:
             self.suppressed += 1
 
-    def _is_ours(self, endpoint: Eid) -> bool:
+    def is_ours(self, endpoint: Eid) -> bool:
         """A mission node other than this one: what becomes of our own bundles we see without a report."""
         node = endpoint.node
         return node in self._mission_nodes and node != self._state.settings.id

@@ -1,9 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of routing: static routes."""
+"""Settings of routing: static routes, and what a node tells of its links."""
 
 from dataclasses import dataclass
 
 from meshd.bundle.eid import Eid
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingSettings:
+    """The `[routing]` table."""
+
+    advertise: bool = True
+    """Whether this node signs and passes on what its links are, and heeds what others say of theirs."""
 
 
 @dataclass(frozen=True, slots=True)

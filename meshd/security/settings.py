@@ -29,3 +29,13 @@ class LinkSecuritySettings:
     """Every member's public key."""
     link_x25519: PurePath
     """This node's private key: mode 0600 or stricter."""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningSettings:
+    """The files that signatures need; `meshctl pki issue` makes them."""
+
+    key: PurePath
+    """This node's private Ed25519 key: mode 0600 or stricter."""
+    peers: PurePath
+    """Every member's public key."""

@@ -29,8 +29,9 @@ from meshd.node import events as ev
 from meshd.node.agent import Agent
 from meshd.node.sent_messages import NOTE_PREFIX, Message
 from meshd.node.settings import NodeSettings
+from meshd.routing.contact_plan import ContactPlan
+from meshd.routing.contact_router import ContactRouter
 from meshd.routing.settings import RouteSettings
-from meshd.routing.static_router import StaticRouter
 
 NODE = parse_eid("dtn://dpop1/")
 INBOX = parse_eid("dtn://dpop1/inbox")
@@ -83,12 +84,13 @@ class Playbook:
         **changes: Any,
     ) -> None:
         self.now = START_S
+        self.plan = ContactPlan()
         self.settings = node_settings(**changes)
         self.agent = Agent(
             self.settings,
             (LAN_BEARER, SAT_BEARER),
             neighbours,
-            StaticRouter(routes),
+            ContactRouter(NODE, self.plan, routes),
             mission_nodes,
             self.now,
             part_bytes,

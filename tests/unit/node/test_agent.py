@@ -17,8 +17,9 @@ from meshd.node import events as ev
 from meshd.node.agent import KNOWN_SWEEP_S
 from meshd.node.sent_messages import NOTE_PREFIX, Message
 from meshd.node.state import CREATION_NOTE
+from meshd.routing.contact_plan import ContactPlan
+from meshd.routing.contact_router import ContactRouter
 from meshd.routing.settings import RouteSettings
-from meshd.routing.static_router import StaticRouter
 from tests.unit.node.playbook import (
     DPOP2,
     HOME,
@@ -27,6 +28,7 @@ from tests.unit.node.playbook import (
     INBOX,
     LAN,
     NO_ROOM,
+    NODE,
     PART_BYTES,
     SAT,
     START_S,
@@ -372,7 +374,7 @@ def test_reload_changes_limits_routes_and_neighbours() -> None:
     play.bundle("a", parse_eid("dtn://far/inbox"), source=HOME)
     play.take_in("a", link=SAT)
     neighbours = (NeighbourSettings(DPOP2, "lan0", None),)
-    router = StaticRouter((RouteSettings(None, DPOP2, ()),))
+    router = ContactRouter(NODE, ContactPlan(), (RouteSettings(None, DPOP2, ()),))
     play.agent.reconfigure(node_settings(bundles_max=1, known_max=1), neighbours, router, frozenset(), play.now)
     play.expect(ev.PosturesChanged({}), "send lan0>dpop2 a")
     assert play.agent.links.get(SAT) is None

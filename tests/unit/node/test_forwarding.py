@@ -12,6 +12,8 @@ from meshd.node import commands as cmd
 from meshd.node import events as ev
 from meshd.node.forwarding import RETRY_MAX_S, RETRY_MIN_S
 from meshd.node.state import REPORTS_PER_BATCH
+from meshd.routing.contact_plan import ContactPlan
+from meshd.routing.contact_router import ContactRouter
 from meshd.routing.decision import Contraindicated, Forward, LinkView
 from tests.unit.node.playbook import (
     DPOP2,
@@ -23,6 +25,7 @@ from tests.unit.node.playbook import (
     LAN_HOME,
     NEIGHBOURS,
     NO_ROOM,
+    NODE,
     NOT_WANTED,
     SAT,
     STRANGER,
@@ -302,10 +305,11 @@ def test_acknowledgement_of_a_link_that_nobody_knows_any_more() -> None:
     play.expect(play.acknowledged(SAT, "a"), "store delete a")
 
 
-class LaterRouter:
+class LaterRouter(ContactRouter):
     """Says that it knows more at a certain time."""
 
     def __init__(self, wake_at: float) -> None:
+        super().__init__(NODE, ContactPlan())
         self.wake_at = wake_at
 
     def choose_next_hops(self, record: BundleRecord, view: LinkView, now: float) -> Forward | Contraindicated:

@@ -19,6 +19,8 @@ from meshd.node import commands as cmd
 from meshd.node import events as ev
 from meshd.node.bundle_table import URGENT_RESERVE, Room
 from meshd.node.reassembly import RETRY_S
+from meshd.routing.contact_plan import ContactPlan
+from meshd.routing.contact_router import ContactRouter
 from meshd.routing.decision import Contraindicated, Forward, LinkView
 from meshd.routing.settings import RouteSettings
 from tests.unit.node.playbook import (
@@ -194,10 +196,11 @@ def test_parts_of_a_message_of_ours_are_fragmented_like_others() -> None:
 # A link that ends soon
 
 
-class EndingRouter:
+class EndingRouter(ContactRouter):
     """Knows how much each link can still carry."""
 
     def __init__(self, **volumes_bytes: int) -> None:
+        super().__init__(NODE, ContactPlan())
         self.volumes_bytes = volumes_bytes
 
     def choose_next_hops(self, record: BundleRecord, view: LinkView, now: float) -> Forward | Contraindicated:

@@ -12,8 +12,9 @@ from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
 from meshd.node import events as ev
 from meshd.node.bundle_table import BundleState, BundleTable
 from meshd.node.parked_bundles import Kind
+from meshd.routing.contact_plan import ContactPlan
+from meshd.routing.contact_router import ContactRouter
 from meshd.routing.settings import RouteSettings
-from meshd.routing.static_router import StaticRouter
 from tests.unit.node.playbook import (
     DPOP2,
     HOME,
@@ -21,6 +22,7 @@ from tests.unit.node.playbook import (
     HOUR_MS,
     LAN,
     NEIGHBOURS,
+    NODE,
     SAT,
     START_S,
     STRANGER,
@@ -102,7 +104,8 @@ def test_new_routes_count_for_them() -> None:
     play = recovered(record(1, STRANGER_INBOX))
     play.up(LAN)
     route = RouteSettings(STRANGER, HOME, ())
-    play.agent.reconfigure(node_settings(), NEIGHBOURS, StaticRouter([route]), frozenset(), play.now)
+    router = ContactRouter(NODE, ContactPlan(), [route])
+    play.agent.reconfigure(node_settings(), NEIGHBOURS, router, frozenset(), play.now)
     play.expect(ev.PosturesChanged({}))
     entry = play.agent.entry(play.id("1"))
     assert entry is not None

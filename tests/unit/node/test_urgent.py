@@ -40,7 +40,7 @@ def test_a_link_that_takes_nothing_at_all_gets_no_flash_either() -> None:
 
 
 def test_there_is_a_limit_until_the_link_has_credit_again(set_limit: Callable[[str, int], None]) -> None:
-    set_limit("meshd.node.forwarding.URGENT_MAX_BYTES", 1)
+    set_limit("meshd.node.link_queues.URGENT_MAX_BYTES", 1)
     play = make_exhausted()
     play.bundle("a", precedence=4)
     play.bundle("b", precedence=4)

@@ -8,6 +8,7 @@ import pytest
 from meshd.bundle.eid import Eid, parse_eid
 from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
 from meshd.link.identity import LinkId
+from meshd.link.metric import LinkMetric
 from meshd.routing.decision import Contraindicated, Forward
 from meshd.routing.settings import RouteSettings
 from meshd.routing.static_router import StaticRouter
@@ -26,6 +27,32 @@ class View:
         self.version: int | None = 0
         self.volumes_bytes: dict[str, int] = {}
 
+    @property
+    def base(self) -> "View":
+        """Nothing is left out."""
+        return self
+
+    @property
+    def utc_offset_s(self) -> float:
+        """Static routes do not ask."""
+        raise AssertionError
+
+    def links(self) -> Sequence[LinkId]:
+        """All that were given."""
+        return [LinkId(bearer, node) for node, bearers in self._links.items() for bearer in bearers]
+
+    def is_open(self, bearer: str) -> bool:
+        """Static routes do not ask."""
+        raise AssertionError(bearer)
+
+    def radiates(self, bearer: str) -> bool:
+        """Static routes do not ask."""
+        raise AssertionError(bearer)
+
+    def backlog_bytes(self, link: LinkId, precedence: int) -> int:
+        """Static routes do not ask."""
+        raise AssertionError(link, precedence)
+
     def usable_links(self, neighbour: Eid) -> Sequence[LinkId]:
         """Those that were given."""
         return [LinkId(bearer, neighbour) for bearer in self._links.get(neighbour, [])]
@@ -37,6 +64,10 @@ class View:
     def volume_bytes(self, link: LinkId) -> int | None:
         """By bearer, as given."""
         return self.volumes_bytes.get(link.bearer)
+
+    def metric(self, link: LinkId) -> LinkMetric | None:
+        """Static routes do not ask."""
+        raise AssertionError(link)
 
     def change(self, node: str, bearers: list[str]) -> None:
         """Something happens to the links of a neighbour."""

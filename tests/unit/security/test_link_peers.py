@@ -7,14 +7,13 @@ from meshd.base.errors import SettingsError
 from meshd.bundle.eid import parse_eid
 from meshd.security.keys import KeyKind, make_private_key, private_key_to_pem
 from meshd.security.link_peers import (
-    LINK_PEERS_FILE_MAX_BYTES,
-    MEMBERS_MAX,
     link_private_key_from_pem,
     link_private_key_to_pem,
     make_link_private_key,
     pack_link_peers,
     parse_link_peers_untrusted,
 )
+from meshd.security.member_keys import MEMBER_KEYS_FILE_MAX_BYTES, MEMBERS_MAX
 
 HEAD = b"meshd-link-peers 1\n"
 KEY = b"00" * 32
@@ -24,7 +23,7 @@ def test_peers_survive_their_file() -> None:
     peers = {parse_eid(f"ipn:{number}.0"): number.to_bytes(32) for number in range(1, MEMBERS_MAX)}
     peers[parse_eid("dtn://dpop1/")] = b"\xff" * 32
     data = pack_link_peers(peers)
-    assert len(data) <= LINK_PEERS_FILE_MAX_BYTES
+    assert len(data) <= MEMBER_KEYS_FILE_MAX_BYTES
     assert parse_link_peers_untrusted(data, "link.peers") == peers
     assert parse_link_peers_untrusted(pack_link_peers({}), "link.peers") == {}
 
@@ -39,7 +38,7 @@ def test_peers_survive_their_file() -> None:
         (HEAD + b"dtn://a/inbox " + KEY + b"\n", "link.peers:2: .* is no node ID"),
         (HEAD + b"dtn:none " + KEY + b"\n", "link.peers:2: "),
         (HEAD + b"x\n" * (MEMBERS_MAX + 1), "1025 nodes"),
-        (HEAD + b"x" * LINK_PEERS_FILE_MAX_BYTES, "first line"),
+        (HEAD + b"x" * MEMBER_KEYS_FILE_MAX_BYTES, "first line"),
     ],
 )
 def test_a_bad_list_is_refused_by_name(data: bytes, reason: str) -> None:
