@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from meshd.bundle.eid import Eid, parse_eid
-from meshd.cl.fountain.datagram import SEAL_BYTES, DatagramError, Fault, Opened
+from meshd.cl.fountain.datagram import SEAL_BYTES, DatagramError, Fault, Opened, Sifted
 from meshd.cl.fountain.events import (
     Datagram,
     Event,
@@ -100,6 +100,15 @@ class FakeOpener:
         """Never."""
         return False
 
+    @property
+    def waiting_sender(self) -> Eid:
+        """Nobody's datagram waits."""
+        raise AssertionError
+
+    def sift_untrusted(self, datagrams: Sequence[bytes]) -> Sifted:
+        """As the real one, which may leave everything to be opened."""
+        return Sifted(datagrams)
+
     def open_untrusted(self, datagram: bytes) -> Opened:
         """As the real one."""
         body = datagram[:-16]
@@ -109,6 +118,8 @@ class FakeOpener:
             raise DatagramError(Fault.REPLAYED)
         self._seen.add(body[:12])
         index, boot, counter = int.from_bytes(body[:2]), int.from_bytes(body[2:6]), int.from_bytes(body[6:12])
+        if index not in self._nodes:
+            raise DatagramError(Fault.UNKNOWN)
         return Opened(self._nodes[index], index, boot, counter, 1, False, body[12:])
 
     def marks_to_save(self) -> dict[Eid, Mark]:
@@ -276,6 +287,8 @@ class World:
         self.rates_bps: dict[int, int] = {}
         self.overrides: dict[int, dict[str, Any]] = {}
         self.blind: set[tuple[int, int]] = set()
+        self.strangers: set[tuple[int, int]] = set()
+        """(a, b): a is not configured with b, but knows its keys."""
         self._settings = settings
         self.nodes: list[Node] = []
 
@@ -283,7 +296,8 @@ class World:
         self, settings: FountainSettings, peers: Sequence[PeerSettings], boot: int
     ) -> tuple[Seal, Open, Tags]:
         """What seals, opens and tags at one node."""
-        nodes = {each.index: each.node for each in peers}
+        members = range(len(self.names)) if settings.found_max else ()
+        nodes = {index: self.names[index] for index in members} | {each.index: each.node for each in peers}
         return FakeSeal(settings.node, settings.index, boot), FakeOpener(nodes), FakeTags(settings.node)
 
     def build(self) -> None:
@@ -295,7 +309,7 @@ class World:
             peers = [
                 PeerSettings(self.names[other], other, is_blind=(index, other) in self.blind)
                 for other in range(count)
-                if other != index
+                if other != index and (index, other) not in self.strangers
             ]
             self.nodes.append(Node(self, index, settings, peers))
         for node in self.nodes:
@@ -341,5 +355,5 @@ class World:
     def _arrive(self, node: Node, data: bytes) -> None:
         if self.is_cut or node.is_dead:
             return
-        node.machine.receive_datagram(data, self.time.now)
+        node.machine.receive_datagrams([data], self.time.now)
         node.pump()

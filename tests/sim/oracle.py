@@ -55,6 +55,8 @@ class Oracle:
         self.streamed = 0
         """Transfers that arrived in pieces, whole in the end."""
         self.fragmented = 0
+        self.departures = 0
+        """Bundles that left while they were being written."""
 
     # Applications
 

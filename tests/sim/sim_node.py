@@ -2,168 +2,60 @@
 """One simulated node: the real agent, engine, segment log and sessions, on a fake disk and virtual wires."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import PurePath
-from typing import Final
+from typing import Any, Final, Protocol
 
 from meshd.base.errors import StoreError
 from meshd.base.limits import INLINE_SIZE_MAX_BYTES
 from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId, PayloadRef
 from meshd.bundle.scan import scan_untrusted
-from meshd.cl.tcpclv4 import events as cl
-from meshd.cl.tcpclv4.messages import RefuseReason
 from meshd.cl.tcpclv4.session import Session
-from meshd.daemon.engine import Engine, OutgoingRow
-from meshd.link.identity import LinkId
+from meshd.daemon.engine import BearerPort, Engine
 from meshd.link.settings import BearerKind, BearerSettings, NeighbourSettings
 from meshd.node import events as ev
 from meshd.node.agent import Agent
 from meshd.node.commands import DeliverMessage, StreamCommand, WriteStore
 from meshd.node.settings import GroupSettings, NodeSettings
+from meshd.node.state import CREATION_NOTE
+from meshd.routing.contact_plan import ContactPlan
+from meshd.routing.contact_router import ContactRouter
+from meshd.routing.decision import Router
 from meshd.routing.settings import RouteSettings
-from meshd.routing.static_router import StaticRouter
 from meshd.store.segment_log import SegmentLog
 from meshd.store.stream_writer import StreamWriter
 from tests.sim.fake_disk import FakeDisk, PowerCut
 from tests.sim.oracle import GROUP, Oracle
-from tests.sim.sim_link import Connection, Wire
+from tests.sim.sim_bearer import SimBearer
 from tests.sim.virtual_time import VirtualTime
 
 UTC_OFFSET_MS: Final = 820_000_000_000
 PART_SIZE_BYTES: Final = 2000
 """Small, so that a simulated message has many parts."""
 SEGMENT_BYTES: Final = 64 * 1024
-WINDOW_BYTES: Final = 16 * 1024
+PREPARED_SHARE: Final = 0.5
+"""Of the commits that are waited for, where they could be."""
 
 
-class SimBearer:
-    """The virtual counterpart of `bearer/tcp.py`: sessions in, events out."""
-
-    def __init__(self, node: "SimNode", wire: Wire, neighbour: Eid) -> None:
-        self._node = node
-        self._link = LinkId(wire.name, neighbour)
-        self._connection: Connection | None = None
-        self._sent: dict[int, BundleId] = {}
-        self._arriving: set[int] = set()
-        self._is_up = False
+class Bearer(BearerPort, Protocol):
+    """What a node has on a wire."""
 
     @property
     def session(self) -> Session | None:
-        """Of the last connection."""
-        return self._connection.session if self._connection else None
+        """Of the last connection, where there are sessions."""
 
-    def attach(self, connection: Connection) -> None:
-        """A new connection is there; the wire made sure that the old one is gone."""
-        self._connection = connection
 
-    def process(self, connection: Connection) -> None:
-        """Turn what the session says into events of the node."""
-        node = self._node
-        if not node.is_alive or connection is not self._connection:
-            return
-        with node.power():
-            while (event := connection.session.next_event()) is not None:
-                self._handle(connection, event)
-            if self._is_up and connection.is_open:
-                node.engine.dispatch(ev.LinkWritable(self._link, WINDOW_BYTES - connection.session.pending_bytes))
+class AnyWire(Protocol):
+    """What a node can be plugged into."""
 
-    def _handle(self, connection: Connection, event: cl.Event) -> None:
-        node, link = self._node, self._link
-        match event:
-            case cl.SessionEstablished():
-                self._is_up = True
-                node.engine.dispatch(ev.LinkUp(link, event.transfer_mtu_bytes))
-            case cl.TransfersReceived(rows):
-                received = [ev.ReceivedRow((connection, row.transfer_id), row.data) for row in rows]
-                node.engine.dispatch(ev.BundlesReceived(link, received))
-            case cl.TransferBegun(transfer_id, size_bytes):
-                self._arriving.add(transfer_id)
-                node.engine.dispatch(ev.TransferBegun(link, (connection, transfer_id), size_bytes))
-            case cl.TransferPiece(transfer_id, data):
-                node.engine.dispatch(ev.TransferPiece(link, (connection, transfer_id), data))
-            case cl.TransferEnded(transfer_id, is_whole):
-                self._arriving.discard(transfer_id)
-                node.oracle.streamed += is_whole
-                node.engine.dispatch(ev.TransferEnded(link, (connection, transfer_id), is_whole))
-            case cl.TransferUnreadable(transfer_id, text):
-                node.engine.dispatch(ev.DataUnreadable([self._sent[transfer_id]], text))
-            case cl.TransfersAcknowledged(transfer_ids):
-                node.engine.dispatch(ev.TransfersAcknowledged(link, [self._sent.pop(each) for each in transfer_ids]))
-            case cl.TransferRefused(transfer_id, reason):
-                text = reason.name if reason is not None else "larger than its transfer MRU"
-                refusal = ev.RefusalReason(
-                    reason is RefuseReason.COMPLETED, reason is RefuseReason.NO_RESOURCES, False, text
-                )
-                node.engine.dispatch(ev.TransfersFailed(link, [self._sent.pop(transfer_id)], refusal))
-            case cl.SessionEnded(_, text):
-                connection.is_open = False
-                if connection.peer is not None:
-                    peer = connection.peer
-                    connection.wire.time.call_later(0.5, lambda: peer.lose("the peer ended its session"))
-                self._ended(text)
+    name: str
 
-    def _ended(self, text: str) -> None:
-        for transfer_id in sorted(self._arriving):
-            self._node.engine.dispatch(ev.TransferEnded(self._link, (self._connection, transfer_id), is_whole=False))
-        self._arriving.clear()
-        lost, self._sent = list(self._sent.values()), {}
-        if lost:
-            reason = ev.RefusalReason(False, True, True, text)
-            self._node.engine.dispatch(ev.TransfersFailed(self._link, lost, reason))
-        if self._is_up:
-            self._is_up = False
-            self._node.engine.dispatch(ev.LinkDown(self._link, text))
+    def connect(self, node: Eid, end: Callable[[], Any]) -> None:
+        """Plug in one node; `end` gives its bearer while it is alive."""
 
-    def accept_transfers(self, link: LinkId, transfers: Sequence[object]) -> None:
-        """BearerPort."""
-        for transfer in transfers:
-            assert isinstance(transfer, tuple)
-            connection, transfer_id = transfer
-            self._node.oracle.accepted_transfer(self._node.id)
-            assert isinstance(connection, Connection)
-            if connection is self._connection and connection.is_open:
-                connection.session.acknowledge([transfer_id])
-        self._flush_soon()
-
-    def release_transfer(self, link: LinkId, transfer: object, size_bytes: int) -> None:
-        """BearerPort."""
-        assert isinstance(transfer, tuple)
-        connection, transfer_id = transfer
-        assert isinstance(connection, Connection)
-        if connection is self._connection and connection.is_open:
-            connection.session.release(transfer_id, size_bytes)
-
-    def refuse_transfer(self, link: LinkId, transfer: object, retriable: bool, completed: bool, text: str) -> None:
-        """BearerPort."""
-        assert isinstance(transfer, tuple)
-        connection, transfer_id = transfer
-        assert isinstance(connection, Connection)
-        if connection is self._connection and connection.is_open:
-            reason = RefuseReason.NO_RESOURCES if retriable else RefuseReason.NOT_ACCEPTABLE
-            connection.session.refuse(transfer_id, RefuseReason.COMPLETED if completed else reason)
-        self._flush_soon()
-
-    def send_urgent(self, link: LinkId, rows: Sequence[OutgoingRow]) -> None:
-        """BearerPort: the simulated link has one session."""
-        self.send_bundles(link, rows)
-
-    def send_bundles(self, link: LinkId, rows: Sequence[OutgoingRow]) -> None:
-        """BearerPort."""
-        connection = self._connection
-        if connection is None or not connection.is_open or not connection.session.can_send:
-            lost = [bundle for bundle, _ in rows]
-            reason = ev.RefusalReason(False, True, True, "no session")
-            self._node.time.call_later(0.0, lambda: self._node.dispatch(ev.TransfersFailed(link, lost, reason)))
-            return
-        for bundle, chunks in rows:
-            self._sent[connection.session.send_transfer(chunks, sum(map(len, chunks)))] = bundle
-        self._flush_soon()
-
-    def _flush_soon(self) -> None:
-        connection = self._connection
-        if connection is not None:
-            self._node.time.call_later(0.0, lambda: connection.flush() if connection.is_open else None)
+    def node_died(self, owner: Any) -> None:
+        """The node crashed that this bearer belongs to."""
 
 
 class SimNode:
@@ -178,7 +70,9 @@ class SimNode:
         disk: FakeDisk,
         quota_bytes: int,
         inline_max_bytes: int = INLINE_SIZE_MAX_BYTES,
+        make_router: Callable[[], Router] | None = None,
     ) -> None:
+        """`make_router` is called at the begin of each life; without it there are static routes."""
         self._inline_max_bytes = inline_max_bytes
         self.id = node
         self.time = time
@@ -196,14 +90,19 @@ class SimNode:
             clock_trusted=rng.random() < 0.8,
             groups=(GroupSettings(GROUP, frozenset(oracle.nodes)),),
         )
-        self._wires: list[tuple[Wire, Eid]] = []
+        self._make_router = make_router or (lambda: ContactRouter(self.id, ContactPlan(), self._routes))
+        self._wires: list[tuple[Any, Eid]] = []
+        self._make_bearer: dict[str, Callable[[SimNode, Any, Eid], Bearer]] = {}
         self._routes: list[RouteSettings] = []
         self.is_alive = False
         self._life = 0
-        self.bearers: dict[str, SimBearer] = {}
+        self.bearers: dict[str, Bearer] = {}
 
-    def plug(self, wire: Wire, neighbour: Eid) -> None:
+    def plug(
+        self, wire: AnyWire, neighbour: Eid, make_bearer: "Callable[[SimNode, Any, Eid], Bearer]" = SimBearer
+    ) -> None:
         """Give it a bearer of the wire's name, with one neighbour."""
+        self._make_bearer[wire.name] = make_bearer
         self._wires.append((wire, neighbour))
         wire.connect(self.id, lambda: self.bearers.get(wire.name) if self.is_alive else None)
 
@@ -223,17 +122,21 @@ class SimNode:
             self._settings,
             bearers,
             neighbours,
-            StaticRouter(self._routes),
+            self._make_router(),
             frozenset(self.oracle.nodes),
             self.time.now,
             PART_SIZE_BYTES,
         )
-        self.bearers = {wire.name: SimBearer(self, wire, neighbour) for wire, neighbour in self._wires}
+        self.bearers = {
+            wire.name: self._make_bearer[wire.name](self, wire, neighbour) for wire, neighbour in self._wires
+        }
         self.log = SegmentLog(self.disk, segment_bytes=SEGMENT_BYTES)
         self._queue: list[WriteStore] = []
         self._streams = StreamWriter(self.log)
         self._stream_queue: list[StreamCommand] = []
         self._is_committing = False
+        self.is_prepared = False
+        """What is sent now leaves at once, whatever becomes of the commit."""
         self._timer: float | None = None
         self.engine = Engine(
             agent,
@@ -280,10 +183,21 @@ class SimNode:
 
     # StorePort
 
+    def prepare(self, group: WriteStore) -> bool:
+        """Now and then the disk is idle, and quick enough to be waited for."""
+        is_idle = not (self._is_committing or self._queue or self._stream_queue)
+        may_wait = is_idle and CREATION_NOTE not in group.notes and self.rng.random() < PREPARED_SHARE
+        self.is_prepared = may_wait and self.log.is_ready(group)
+        return self.is_prepared
+
     def submit(self, group: WriteStore) -> None:
-        """Natural group commit in virtual time."""
+        """Natural group commit in virtual time, unless it was prepared."""
         self._queue.append(group)
-        self._commit_later()
+        if self.is_prepared:
+            self.is_prepared = False
+            self._commit()
+        else:
+            self._commit_later()
 
     def stream(self, command: StreamCommand) -> None:
         """What comes of a large bundle, in its turn."""

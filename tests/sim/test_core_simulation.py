@@ -29,6 +29,7 @@ def test_seeds_are_worth_their_time() -> None:
     assert sum(oracle.crashes for oracle in oracles) >= 10
     assert sum(oracle.streamed for oracle in oracles) >= 50
     assert sum(oracle.fragmented for oracle in oracles) >= 5
+    assert sum(oracle.departures for oracle in oracles) >= 20
     assert sum(oracle.offers_to_groups for oracle in oracles) >= 10
 
 

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""meshd's own router in the simulation of bundles alone: what its agent does with a decision, without the agent.
+
+Bundles stand in queues by link and precedence; a link that comes or goes has everything decided anew, as does the time
+that a decision names. What nodes advertise to each other is told to whoever can be reached at that moment.
+"""
+
+from collections.abc import Callable, Sequence
+
+from meshd.bundle.eid import Eid
+from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
+from meshd.link.identity import LinkId
+from meshd.link.metric import LinkMetric, seeded
+from meshd.routing.contact import Contact
+from meshd.routing.decision import Forward, LinkView, Router
+from tests.sim.contact_mesh import Strategy
+from tests.sim.scenario import Load, Scenario
+
+UTC_OFFSET_S = 820_000_000.0
+
+
+class SimLinks:
+    """The links of one node. Implements `LinkView`."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.up: dict[LinkId, Contact] = {}
+        self.queues: dict[LinkId, dict[int, Load]] = {}
+        self.on_air: dict[LinkId, Load] = {}
+
+    @property
+    def base(self) -> LinkView:
+        """Nothing is left out."""
+        return self
+
+    @property
+    def utc_offset_s(self) -> float:
+        """Of virtual time."""
+        return UTC_OFFSET_S
+
+    def links(self) -> Sequence[LinkId]:
+        """Those that are up."""
+        return list(self.up)
+
+    def is_open(self, bearer: str) -> bool:
+        """No orders here."""
+        return True
+
+    def radiates(self, bearer: str) -> bool:
+        """Nobody listens."""
+        return False
+
+    def backlog_bytes(self, link: LinkId, precedence: int) -> int:
+        """What is queued at this precedence or above, and what is on the air."""
+        queued = self.queues.get(link, {}).values()
+        on_air = self.on_air.get(link)
+        return sum(load.size_bytes for load in queued if load.precedence >= precedence) + (
+            on_air.size_bytes if on_air is not None else 0
+        )
+
+    def usable_links(self, neighbour: Eid) -> Sequence[LinkId]:
+        """Fastest first."""
+        links = [link for link in self.up if link.neighbour == neighbour]
+        return sorted(links, key=lambda link: (-self.up[link].rate_bps, link.bearer))
+
+    def is_neighbour(self, node: Eid) -> bool:
+        """Every node may meet every other."""
+        return True
+
+    def volume_bytes(self, link: LinkId) -> int | None:
+        """Links come and go unannounced."""
+        return None
+
+    def metric(self, link: LinkId) -> LinkMetric | None:
+        """As it is."""
+        contact = self.up.get(link)
+        return None if contact is None else seeded(contact.rate_bps, contact.owd_s)
+
+
+class _Held:
+    """A bundle here."""
+
+    def __init__(self, load: Load, record: BundleRecord) -> None:
+        self.load = load
+        self.record = record
+        self.links: set[LinkId] = set()
+        """Queued or on the air there."""
+        self.served: set[Eid] = set()
+        """Neighbours that have a copy."""
+        self.ask_at: float | None = None
+        self.more_at: float | None = None
+        """When one more copy can go."""
+
+
+class ContactRouting:
+    """One node. Implements `Strategy`."""
+
+    def __init__(self, node: Eid, scenario: Scenario, make_router: Callable[[Eid, Scenario], Router]) -> None:
+        self.node = node
+        self.router = make_router(node, scenario)
+        self.links = SimLinks()
+        self._held: dict[int, _Held] = {}
+        self._numbers: dict[BundleId, int] = {}
+        self._seen: set[int] = set()
+        self._now = 0.0
+
+    # Strategy
+
+    def begins(self, contact: Contact, peer: Strategy, now: float) -> None:
+        """A link comes up."""
+        self.links.version += 1
+        self.links.up[_link(contact)] = contact
+        self._reconsider(now)
+
+    def ends(self, contact: Contact, now: float) -> None:
+        """A link goes down; what is on the air is lost with it (`failed` follows)."""
+        link = _link(contact)
+        self.links.version += 1
+        del self.links.up[link]
+        for number in self.links.queues.pop(link, {}):
+            self._held[number].links.discard(link)
+        self._reconsider(now)
+
+    def take(self, load: Load, contact: Contact | None, now: float) -> None:
+        """A bundle that was never here."""
+        if load.number in self._seen:
+            return
+        self._seen.add(load.number)
+        record = _record(load, contact, now)
+        held = self._held[load.number] = _Held(load, record)
+        self._numbers[record.id] = load.number
+        self._decide(held, now)
+        self._displaced(now)
+
+    def next_for(self, contact: Contact, now: float) -> Load | None:
+        """The most urgent one in the link's queue, then what expires first."""
+        link = _link(contact)
+        queue = self.links.queues.get(link, {})
+        while queue:
+            load = min(queue.values(), key=lambda each: (-each.precedence, each.expiry_s))
+            del queue[load.number]
+            if load.expiry_s > now:
+                self.links.on_air[link] = load
+                return load
+            self._forget(self._held[load.number])
+        return None
+
+    def sent(self, contact: Contact, load: Load, now: float) -> None:
+        """The neighbour has it: unless copies are still to go, it is gone from here."""
+        link = _link(contact)
+        held = self._held.get(load.number)
+        if self.links.on_air.get(link) is load:
+            del self.links.on_air[link]
+        if held is None:
+            return
+        held.links.discard(link)
+        held.served.add(contact.receiver)
+        if contact.receiver == load.destination or (not held.links and held.more_at is None):
+            self._forget(held)
+
+    def failed(self, contact: Contact, load: Load, now: float) -> None:
+        """Decide anew."""
+        link = _link(contact)
+        if self.links.on_air.get(link) is load:
+            del self.links.on_air[link]
+        held = self._held.get(load.number)
+        if held is not None:
+            held.links.discard(link)
+            if not held.links:
+                self._decide(held, now)
+                self._displaced(now)
+
+    def holds(self, load: Load) -> bool:
+        """It is still here."""
+        return load.number in self._held
+
+    def get_timer(self) -> float | None:
+        """The first time that a decision named."""
+        times = [at for held in self._held.values() for at in (held.ask_at, held.more_at) if at is not None]
+        return min(times, default=None)
+
+    def handle_timer(self, now: float) -> None:
+        """Ask again."""
+        due = [held for held in self._held.values() if held.ask_at is not None and held.ask_at <= now]
+        for held in due:
+            self._withdraw(held)
+            self._decide(held, now)
+        for held in [held for held in self._held.values() if held.more_at is not None and held.more_at <= now]:
+            self._copy(held, now)
+        self._displaced(now)
+
+    # What the agent does
+
+    def _reconsider(self, now: float) -> None:
+        """All that is queued or waits."""
+        for held in list(self._held.values()):
+            self._withdraw(held)
+        for held in list(self._held.values()):
+            if not held.links:
+                self._decide(held, now)
+        self._displaced(now)
+
+    def _decide(self, held: _Held, now: float) -> None:
+        held.ask_at = held.more_at = None
+        if held.load.expiry_s <= now:
+            self._forget(held)
+        elif held.served:
+            self._copy(held, now)
+        else:
+            decision = self.router.choose_next_hops(held.record, self.links, now)
+            if isinstance(decision, Forward):
+                self._queue(held, decision.links[0])
+                held.ask_at = decision.until
+                if decision.needs_copies:
+                    self._copy(held, now)
+            else:
+                held.ask_at = decision.wake_at
+        if held.ask_at is not None:
+            held.ask_at = max(held.ask_at, now + 0.001)
+
+    def _copy(self, held: _Held, now: float) -> None:
+        """Where else it goes."""
+        out = frozenset(held.served | {link.neighbour for link in held.links})
+        copying = self.router.choose_copies(held.record, self.links, now, out)
+        for link in copying.links:
+            self._queue(held, link)
+        held.more_at = None if copying.later is None else max(copying.later, now + 0.001)
+        if not held.links and held.more_at is None:
+            self._forget(held)
+
+    def _queue(self, held: _Held, link: LinkId) -> None:
+        held.links.add(link)
+        self.links.queues.setdefault(link, {})[held.load.number] = held.load
+
+    def _withdraw(self, held: _Held) -> None:
+        """Out of the queues; what is on the air stays there."""
+        for link in list(held.links):
+            if self.links.queues.get(link, {}).pop(held.load.number, None) is not None:
+                held.links.discard(link)
+
+    def _displaced(self, now: float) -> None:
+        while displaced := self.router.take_displaced():
+            for bundle in displaced:
+                number = self._numbers.get(bundle)
+                held = self._held.get(number) if number is not None else None
+                if held is not None:
+                    self._withdraw(held)
+                    if not held.links:
+                        self._decide(held, now)
+
+    def _forget(self, held: _Held) -> None:
+        self._withdraw(held)
+        self._held.pop(held.load.number, None)
+        self._numbers.pop(held.record.id, None)
+        self.router.release(held.record.id)
+
+
+def _link(contact: Contact) -> LinkId:
+    return LinkId(contact.bearer, contact.receiver)
+
+
+def _record(load: Load, contact: Contact | None, now: float) -> BundleRecord:
+    created_ms = round((UTC_OFFSET_S + load.created_s) * 1000)
+    return BundleRecord(
+        BundleId(load.source, created_ms, load.number),
+        load.destination,
+        load.precedence,
+        round((UTC_OFFSET_S + load.expiry_s) * 1000),
+        round((UTC_OFFSET_S + now) * 1000),
+        load.size_bytes,
+        0,
+        False,
+        None if contact is None else contact.sender,
+        None,
+        False,
+        PayloadRef(0, 0, load.size_bytes),
+    )
