@@ -61,6 +61,7 @@ case $purpose in
         ;;
 esac
 if [ "$purpose" = test ]; then
+    needs babeld babeld
     needs mandoc mandoc
     needs tshark tshark
     needs systemd-analyze systemd

@@ -26,10 +26,13 @@ from meshd.client.replies import (
     SentMessage,
     pick,
 )
+from meshd.control.params import DATA_SIZE_MAX_BYTES
 
 REPLY_TIMEOUT_S: Final = 30.0
 LONG_POLL_MARGIN_S: Final = 10.0
 """The daemon keeps the time of a long poll; the client waits this much longer before it gives up on the daemon."""
+PLAN_TIMEOUT_S: Final = 300.0
+"""A long contact plan takes its time to be read and checked."""
 EVENT_METHOD: Final = "event"
 
 
@@ -194,6 +197,40 @@ class Client:
     def cancel_bundle(self, bundle: str) -> int:
         """Delete a bundle, or all parts of a message; returns how many bundles went."""
         return int(self.call("bundles.cancel", {"bundle": bundle})["cancelled"])
+
+    def routes(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Ways that a bundle could take from here: parameters of `routes.list`."""
+        return cast("dict[str, Any]", self.call("routes.list", params))
+
+    def contacts(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The contact plan, as much of it as `contacts.list` is asked for."""
+        return cast("dict[str, Any]", self.call("contacts.list", params))
+
+    def add_contact(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Add a contact to the plan: parameters of `contacts.add`."""
+        return cast("dict[str, Any]", self.call("contacts.add", params))
+
+    def remove_contacts(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Remove contacts from the plan: parameters of `contacts.remove`."""
+        return cast("dict[str, Any]", self.call("contacts.remove", params))
+
+    def import_contacts(self, data: bytes, **params: Any) -> dict[str, Any]:
+        """Add a plan to the plan: parameters of `contacts.import`. All of it or, with a ControlError, nothing."""
+        for start in range(0, max(len(data), 1), DATA_SIZE_MAX_BYTES):
+            piece = data[start : start + DATA_SIZE_MAX_BYTES]
+            is_last = start + DATA_SIZE_MAX_BYTES >= len(data)
+            reply = self.call("contacts.import", {**params, "data": piece, "is_last": is_last}, PLAN_TIMEOUT_S)
+        return cast("dict[str, Any]", reply)
+
+    def export_contacts(self, form: str = "toml", nodes: Sequence[str] | None = None) -> tuple[bytes, list[str]]:
+        """The plan as text, and what the form leaves out of it."""
+        data = b""
+        while True:
+            params = {"form": form, "nodes": None if nodes is None else list(nodes), "offset": len(data)}
+            reply = self.call("contacts.export", params, PLAN_TIMEOUT_S)
+            data += reply["data"]
+            if not reply["data"] or len(data) >= reply["size_bytes"]:
+                return data, reply["warnings"]
 
     def emcon(self) -> dict[str, Any]:
         """The emission control in force."""

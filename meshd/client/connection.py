@@ -6,7 +6,9 @@ Everything has a deadline. A connection that failed or timed out in the middle s
 not have been done, and the caller decides whether asking again is safe.
 """
 
+import math
 import os
+import select
 import socket
 import time
 from collections import deque
@@ -20,7 +22,8 @@ from meshd.control.frames import Notification, Response
 DEFAULT_SOCKET: Final = "/run/meshd/control.sock"
 SOCKET_VARIABLE: Final = "MESHD_SOCKET"
 CONNECT_TIMEOUT_S: Final = 5.0
-RECEIVE_MAX_BYTES: Final = 1024 * 1024
+RECEIVE_MAX_BYTES: Final = 64 * 1024
+"""At a time; above 128 KiB every call would have the kernel map new memory."""
 NOTIFICATIONS_KEPT_MAX: Final = 4096
 """Notifications that come while an answer is awaited; above it the oldest go (the daemon's `seq` shows the gap)."""
 
@@ -46,6 +49,8 @@ class Connection:
         self._answers: dict[int, Response] = {}
         self._notifications: deque[Notification] = deque(maxlen=NOTIFICATIONS_KEPT_MAX)
         self._socket = _connect(path)
+        self._poll = select.poll()
+        self._poll.register(self._socket)
         try:
             self._flush(time.monotonic() + timeout_s)
             self.hello: dict[str, Any] = self.finish(self._machine.hello_id, timeout_s)
@@ -86,25 +91,37 @@ class Connection:
     def _flush(self, deadline: float) -> None:
         data = self._machine.data_to_send(time.monotonic())
         try:
-            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
-            self._socket.sendall(data)
-        except TimeoutError:
-            self.close()
-            raise ReplyTimeout(f"meshd at {self.path} takes no data") from None
+            while data := data[self._send(data) :]:
+                if not self._wait(select.POLLOUT, deadline):
+                    self.close()
+                    raise ReplyTimeout(f"meshd at {self.path} takes no data")
         except OSError as error:
             self._raise_last_words()
             raise self._broken(error) from error
 
-    def _receive(self, deadline: float | None) -> bool:
-        """Take what the daemon sends next; False when it sent nothing before the deadline."""
+    def _send(self, data: bytes) -> int:
+        """Without waiting; how much of it the socket took. Errors: OSError."""
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+
+    def _wait(self, events: int, deadline: float | None) -> bool:
+        """Until the socket can be written or read (or is broken, which that tells); False: not before the deadline."""
         remaining_s = None if deadline is None else deadline - time.monotonic()
         if remaining_s is not None and remaining_s <= 0:
             return False
-        try:
-            self._socket.settimeout(remaining_s)
-            data = self._socket.recv(RECEIVE_MAX_BYTES)
-        except TimeoutError:
+        self._poll.modify(self._socket, events)
+        return bool(self._poll.poll(None if remaining_s is None else math.ceil(remaining_s * 1000)))
+
+    def _receive(self, deadline: float | None) -> bool:
+        """Take what the daemon has sent, or wait for it; False when it sent nothing before the deadline."""
+        if deadline is not None and time.monotonic() >= deadline:
             return False
+        try:
+            data = self._socket.recv(RECEIVE_MAX_BYTES)
+        except BlockingIOError:
+            return self._wait(select.POLLIN, deadline)
         except OSError as error:
             raise self._broken(error) from error
         if not data:
@@ -131,7 +148,6 @@ class Connection:
     def _raise_last_words(self) -> None:
         """A daemon that hung up may have said why before: raise that instead."""
         try:
-            self._socket.settimeout(0.001)
             self._take(self._socket.recv(RECEIVE_MAX_BYTES))
         except OSError:
             return
@@ -158,4 +174,5 @@ def _connect(path: str) -> socket.socket:
             f"meshd can't be reached at {path}: {reason}; is it running? (systemctl status meshd; --socket or"
             f" ${SOCKET_VARIABLE} name another socket)"
         ) from error
+    connection.setblocking(False)
     return connection

@@ -20,6 +20,11 @@ WAIT_STATES: Final = ("forwarded", "delivered")
 DEFAULT_ENDPOINT: Final = "inbox"
 BUNDLES_LISTED_MAX: Final = 10_000
 BUNDLES_LISTED_DEFAULT: Final = 1000
+CONTACTS_LISTED_MAX: Final = 10_000
+CONTACTS_LISTED_DEFAULT: Final = 1000
+ROUTES_TO_MAX: Final = 100
+"""Nodes to which routes are told at a time."""
+PLAN_FORMS: Final = ("toml", "ion")
 EVENTS_REPLAYED_MAX: Final = 1024
 SUPPORTED_VERSIONS: Final = (CONTROL_VERSION,)
 
@@ -56,6 +61,12 @@ _NEW_MESSAGE: Final = {
 }
 _MESSAGE: Final = {**_RECEIVER, "message": _text()}
 
+_PLAN_FORM: Final = {
+    "form": _text("toml", choices=PLAN_FORMS),
+    "nodes": ParamSpec(ParamKind.TEXTS, None, nullable=True),
+}
+_NEW_NODES: Final = {"new_nodes": ParamSpec(ParamKind.SWITCH, default=False)}
+
 _ROWS: Final = (
     MethodSpec(
         "hello",
@@ -66,7 +77,7 @@ _ROWS: Final = (
     MethodSpec("introspect", {}, "List the methods with their parameters, the errors and the version."),
     MethodSpec("status", {}, "Tell how the node is: clock, store, links, queues, emission control, memory."),
     MethodSpec("peers", {}, "List the neighbours with their state (up, down, silent) and what waits for them."),
-    MethodSpec("links", {}, "List the links with their state, posture, counters and the reason of the last end."),
+    MethodSpec("links", {}, "List the links with their state, posture, counters, score, and why they ended last."),
     MethodSpec(
         "send.message",
         {**_NEW_MESSAGE, "data": ParamSpec(ParamKind.BYTES)},
@@ -141,6 +152,75 @@ _ROWS: Final = (
     MethodSpec("bundles.show", _BUNDLE, "Tell all about one bundle, with its history."),
     MethodSpec("bundles.explain", _BUNDLE, "Say in words why a bundle is where it is."),
     MethodSpec("bundles.cancel", _BUNDLE, "Delete a bundle or all parts of a message here.", mutating=True),
+    MethodSpec(
+        "contacts.list",
+        {
+            "limit": _integer(CONTACTS_LISTED_DEFAULT, maximum=CONTACTS_LISTED_MAX),
+            "from": _text(nullable=True),
+            "to": _text(nullable=True),
+        },
+        "List the contact plan, by start.",
+    ),
+    MethodSpec(
+        "contacts.add",
+        {
+            "from": _text(),
+            "to": _text(),
+            "bearer": _text(nullable=True),
+            "start": _text("+0 s"),
+            "end": _text(nullable=True),
+            "rate": _text(),
+            "delay": _text("0 s"),
+            "loss": _text("0 %"),
+            "confidence": _text("100 %"),
+            "radiates": ParamSpec(ParamKind.SWITCH, default=False),
+            **_NEW_NODES,
+        },
+        "Add a contact to the plan, in the words of a plan in TOML. `new_nodes` allows nodes that neither the"
+        " configuration nor the plan names.",
+        mutating=True,
+    ),
+    MethodSpec(
+        "contacts.remove",
+        {
+            "refs": ParamSpec(ParamKind.TEXTS, None, nullable=True),
+            "from": _text(nullable=True),
+            "to": _text(nullable=True),
+            "all": ParamSpec(ParamKind.SWITCH, default=False),
+        },
+        "Remove contacts from the plan: those of these names, those from and to these nodes, or all.",
+        mutating=True,
+    ),
+    MethodSpec(
+        "contacts.import",
+        {
+            "data": ParamSpec(ParamKind.BYTES),
+            "is_last": ParamSpec(ParamKind.SWITCH, default=True),
+            "name": _text("plan"),
+            **_PLAN_FORM,
+            "replace": ParamSpec(ParamKind.SWITCH, default=False),
+            **_NEW_NODES,
+        },
+        "Add a plan to the plan, or put it in its place: all of it or, if anything is wrong, nothing. A long text comes"
+        " in several requests, one after the other. `nodes` names nodes of the ION form: `7=dtn://home/`.",
+        mutating=True,
+    ),
+    MethodSpec(
+        "contacts.export",
+        {**_PLAN_FORM, "offset": _integer(0)},
+        "The plan as text from this byte on, in pieces; `size_bytes` is all of it.",
+    ),
+    MethodSpec(
+        "routes.list",
+        {
+            "to": _text(nullable=True),
+            "size_bytes": _integer(1024, maximum=MESSAGE_SIZE_MAX_BYTES),
+            "precedence": _text("ROUTINE", choices=PRECEDENCE_NAMES),
+            "at": _text(nullable=True),
+        },
+        "Every way that a bundle of this size and precedence could take from here, to one node or to all, now or at a"
+        " time to come, with its arithmetic hop by hop.",
+    ),
     MethodSpec("emcon.status", {}, "Tell the profile in force, who ordered it, and posture and gate per bearer."),
     MethodSpec(
         "emcon.set",

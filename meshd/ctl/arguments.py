@@ -107,6 +107,25 @@ def upper_case(text: str) -> str:
     return text.upper()
 
 
+def node_id(text: str) -> str:
+    """`home` to dtn://home/; a full node ID as it is."""
+    if text.startswith(("dtn:", "ipn:")):
+        return text
+    if not text or "/" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no node: write its name (home) or its ID (dtn://home/)")
+    return f"dtn://{text}/"
+
+
+def size_bytes(text: str) -> int:
+    """The type of options such as `--size "5 MB"`."""
+    from meshd.base.units import QuantityError, parse_size_bytes
+
+    try:
+        return parse_size_bytes(text)
+    except QuantityError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def destination(text: str) -> str:
     """`home` to dtn://home/inbox, `home/app` to dtn://home/app; a full endpoint ID as it is."""
     if text.startswith(("dtn:", "ipn:")):

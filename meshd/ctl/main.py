@@ -17,7 +17,21 @@ from meshd.client.connection import DEFAULT_SOCKET, SOCKET_VARIABLE
 from meshd.client.errors import ClientError, DaemonUnreachable, ReplyTimeout
 from meshd.control.errors import EXIT_FAILED, ControlError
 from meshd.ctl.arguments import Commands, Parser
-from meshd.ctl.commands import bundle, bundles, emcon, events, node, ping, pki, recv, reload, send
+from meshd.ctl.commands import (
+    bundle,
+    bundles,
+    contacts,
+    emcon,
+    events,
+    node,
+    ping,
+    pki,
+    recv,
+    reload,
+    routes,
+    send,
+    trace,
+)
 from meshd.ctl.output import Output
 
 EXIT_UNREACHABLE: Final = 3
@@ -60,7 +74,8 @@ def build_parser() -> Parser:
         "--version", action="version", version=f"meshctl {__version__} (control protocol {CONTROL_VERSION})"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    modules: tuple[_CommandModule, ...] = (node, send, recv, bundles, bundle, ping, emcon, events, pki, reload)
+    modules: tuple[_CommandModule, ...]
+    modules = (node, send, recv, bundles, bundle, ping, trace, contacts, routes, emcon, events, pki, reload)
     for module in modules:
         module.add_parsers(commands, common)
     return parser

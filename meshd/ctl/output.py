@@ -47,12 +47,13 @@ class Output:
         self._stderr.flush()
 
     def error(self, error: MeshdError, name: str) -> None:
-        """Say why the command failed: one line, with --json one object."""
+        """Say why the command failed: a line, or as many as there are problems; with --json one object."""
         if self.as_json:
             code = getattr(error, "code", 0)
             self._stderr.write(json.dumps({"error": {"name": name, "code": code, "message": str(error)}}) + "\n")
         else:
-            self.chatter(f"meshctl: {error}")
+            for line in f"meshctl: {error}".split("\n"):
+                self.chatter(line)
 
     def pairs(self, rows: Sequence[tuple[str, Any]]) -> None:
         """Write names and values in two columns."""

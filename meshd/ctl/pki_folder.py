@@ -3,8 +3,10 @@
 
     FOLDER/ca.pem ca.key crl.pem      the authority; the folder itself is what must be guarded
     FOLDER/link.key link.peers        the mission's link keys, and the public link key of each node that has one
+    FOLDER/signing.peers              the public signing key of each node
     FOLDER/issued/SERIAL.pem          every certificate ever issued, so that it can be revoked
-    FOLDER/nodes/NAME/                what one node gets: its certificate and keys, and copies of ca, crl and link files
+    FOLDER/nodes/NAME/                what one node gets: its certificate and keys, and copies of ca, crl, link
+                                      and peers files
 
 Public files are written with mode 0600 as well: the node's folder is copied as it is.
 """
@@ -32,14 +34,14 @@ from meshd.security.link_keys import (
     parse_link_keys_untrusted,
 )
 from meshd.security.link_peers import (
-    LINK_PEERS_FILE_MAX_BYTES,
-    MEMBERS_MAX,
     link_private_key_to_pem,
     make_link_private_key,
     pack_link_peers,
     parse_link_peers_untrusted,
 )
+from meshd.security.member_keys import MEMBER_KEYS_FILE_MAX_BYTES, MEMBERS_MAX
 from meshd.security.pki import Authority, Revocation, issue_certificate, make_authority, make_crl, to_pem
+from meshd.security.signing_peers import make_signing_key, pack_signing_peers, parse_signing_peers_untrusted
 from meshd.settings.private_file import read_private, write_private
 
 PEM_FILE_MAX_BYTES: Final = 16 * 1024 * 1024
@@ -72,6 +74,7 @@ class PkiFolder:
         self._write("crl.pem", to_pem(make_crl(authority, (), 1, self._now, crl_lifetime)), force=force)
         self._write("link.key", pack_link_keys(LinkKeys({1: secrets.token_bytes(LINK_KEY_BYTES)}, 1)), force=force)
         self._write("link.peers", pack_link_peers({}), force=force)
+        self._write("signing.peers", pack_signing_peers({}), force=force)
         return {"folder": str(self._path), "name": name} | _describe_times(authority.certificate)
 
     def issue(self, node: Eid, kind: str, lifetime: timedelta, *, force: bool) -> Row:
@@ -84,7 +87,8 @@ class PkiFolder:
         if not force and (folder / "node.key").exists():
             raise SettingsError(f"{folder} is there already: use --force to give {node.uri} new keys and certificate")
         _make_directory(folder)
-        key, signing_key = make_private_key(KeyKind(kind)), make_private_key(KeyKind.ED25519)
+        key, signing_key = make_private_key(KeyKind(kind)), make_signing_key()
+        signers = self._read_signing_peers() | {node: signing_key.public_key().public_bytes_raw()}
         link_key = make_link_private_key()
         peers = self._read_link_peers() | {node: link_key.public_key().public_bytes_raw()}
         if len(peers) > MEMBERS_MAX:
@@ -105,13 +109,14 @@ class PkiFolder:
         for file, data in files.items():
             write_private(folder / file, data, overwrite=force)
         self._share("link.peers", pack_link_peers(peers))
+        self._share("signing.peers", pack_signing_peers(signers))
         return {"node": node.uri, "folder": str(folder)} | _describe_times(certificate)
 
     def revoke(self, whom: str, crl_lifetime: timedelta) -> list[Row]:
         """Revoke a serial, or all that a node ID has; renew the list, in the nodes' folders too. Errors: SettingsError.
 
         Whoever is revoked already stays it; `whom` empty only renews the list. A node that has no good certificate left
-        is taken out of link.peers.
+        is taken out of link.peers and signing.peers.
         """
         authority = self._read_authority()
         old = self._read_list()
@@ -131,6 +136,9 @@ class PkiFolder:
         gone -= {node for row in rows_now if row["state"] == "good" for node in row["nodes"]}
         peers = self._read_link_peers()
         self._share("link.peers", pack_link_peers({node: peers[node] for node in peers if node.uri not in gone}))
+        signers = self._read_signing_peers()
+        left = {node: signers[node] for node in signers if node.uri not in gone}
+        self._share("signing.peers", pack_signing_peers(left))
         return [row for row in rows_now if row["serial"] in serials]
 
     def roll(self, step: str) -> Row:
@@ -209,7 +217,11 @@ class PkiFolder:
 
     def _read_link_peers(self) -> dict[Eid, bytes]:
         path = self._path / "link.peers"
-        return parse_link_peers_untrusted(read_private(path, LINK_PEERS_FILE_MAX_BYTES), str(path))
+        return parse_link_peers_untrusted(read_private(path, MEMBER_KEYS_FILE_MAX_BYTES), str(path))
+
+    def _read_signing_peers(self) -> dict[Eid, bytes]:
+        path = self._path / "signing.peers"
+        return parse_signing_peers_untrusted(read_private(path, MEMBER_KEYS_FILE_MAX_BYTES), str(path))
 
     def _read(self, file: str) -> bytes:
         return read_private(self._path / file, PEM_FILE_MAX_BYTES)

@@ -16,6 +16,7 @@ from typing import Any, Final, assert_never
 import trio
 
 from meshd.base.errors import GateError, MeshdError, SettingsError
+from meshd.bundle.dtn_time import dtn_ms_from_unix
 from meshd.daemon.state_file import read_state, remove_state, write_state
 from meshd.emcon import commands as todo
 from meshd.emcon import events
@@ -107,6 +108,12 @@ class EmissionControl:
             raise OrderRefusedError(refusal)
         self._check_silence()
         return self.status()
+
+    @property
+    def order_until_ms(self) -> int | None:
+        """DTN time at which the order in force ends; None: no end is known."""
+        unix_ms = self._policy.order.until_ms
+        return None if unix_ms is None else dtn_ms_from_unix(unix_ms / 1000)
 
     def status(self) -> dict[str, Any]:
         """The map that `emcon.status` of the control protocol answers with."""

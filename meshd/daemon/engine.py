@@ -30,6 +30,7 @@ from meshd.node.events import (
     DataUnreadable,
     Event,
     StoredRow,
+    StoringBegun,
     StoringFailed,
     StreamFailed,
 )
@@ -40,6 +41,11 @@ Fields = Mapping[str, str | int | float | bool | None]
 
 class StorePort(Protocol):
     """The durable store, as the engine sees it."""
+
+    def prepare(self, group: cmd.WriteStore) -> bool:
+        """True: `submit` of this group, which has to be the next call, will commit it before it returns, and no
+        creation timestamp waits for that.
+        """
 
     def submit(self, group: cmd.WriteStore) -> None:
         """Queue one atomic group; `Engine.stored` is called when its commit has ended."""
@@ -186,7 +192,10 @@ class Engine:
 
     def _execute(self, command: cmd.Command) -> None:
         match command:
-            case cmd.WriteStore():
+            case cmd.WriteStore(puts):
+                if len(puts) == 1 and puts[0].previous_node is None and self._store.prepare(command):
+                    for departure in self.agent.handle(StoringBegun(puts[0].id), self._clock()):
+                        self._execute(departure)
                 self._store.submit(command)
             case cmd.AcceptTransfers(link, transfers):
                 self._bearers[link.bearer].accept_transfers(link, transfers)

@@ -23,21 +23,25 @@ from meshd.bearer.bearer import Bearer
 from meshd.bearer.fountain import FountainBearer
 from meshd.bearer.mtcp import MtcpAdapter
 from meshd.bearer.tcp import TcpBearer
-from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId, PayloadRef
 from meshd.control.errors import ControlError
 from meshd.control.server_session import HelloInfo
 from meshd.daemon.aap2_server import Aap2Server
+from meshd.daemon.contact_desk import PLAN_FILE, ContactDesk
 from meshd.daemon.control_server import ControlServer
+from meshd.daemon.device_watch import DeviceWatch
 from meshd.daemon.dtn_clock import DtnClock, monotonic_s, wall_ms
 from meshd.daemon.emission import EmissionControl
 from meshd.daemon.engine import Engine
 from meshd.daemon.event_hub import EventHub
 from meshd.daemon.journal import Journal
+from meshd.daemon.mission import mission_nodes, named_nodes, own_groups, start_advertising
 from meshd.daemon.queries import Queries
-from meshd.daemon.radio_state import RadioState, load_link_files
+from meshd.daemon.radio_state import RadioState, load_link_files, load_signing_files
 from meshd.daemon.receivers import Receivers
+from meshd.daemon.route_desk import RouteDesk
 from meshd.daemon.service import Service
+from meshd.daemon.state_file import make_directory
 from meshd.daemon.submissions import Submissions
 from meshd.daemon.time_floor import TimeFloor
 from meshd.daemon.timer import AgentTimer
@@ -50,7 +54,7 @@ from meshd.linux.sd_notify import SdNotify
 from meshd.node.agent import Agent
 from meshd.node.commands import StreamCommand, WriteStore
 from meshd.node.events import ClockStepped, DataUnreadable, Event, PosturesChanged, StoreRecovered, TimerFired
-from meshd.routing.static_router import StaticRouter
+from meshd.routing.contact_router import ContactRouter
 from meshd.settings.compare import compare, merge
 from meshd.settings.configuration import Configuration
 from meshd.settings.load import load
@@ -66,7 +70,6 @@ CLOCK_UNCERTAINTY_MS: Final = 1000
 STORE_DIRECTORY: Final = "store"
 EMCON_STATE_FILE: Final = "emcon.state"
 TIME_FLOOR_FILE: Final = "time.floor"
-DIRECTORY_MODE: Final = 0o700
 
 
 class Node:
@@ -80,18 +83,24 @@ class Node:
         self._notify = SdNotify()
         self._clock = DtnClock()
         self._state_dir = Path(configuration.node.state_dir)
-        _make_directory(self._state_dir)
+        make_directory(self._state_dir)
         self._disk = RealDisk(self._state_dir / STORE_DIRECTORY)
         self._log = SegmentLog(self._disk)
         now = monotonic_s()
+        signing = load_signing_files(configuration)
+        self._contacts = ContactDesk(
+            self._state_dir / PLAN_FILE, self.report, self._dispatch, lambda: named_nodes(self._configuration)
+        )
+        self._router = ContactRouter(configuration.node.id, self._contacts.plan, configuration.routes)
         self._agent = Agent(
             configuration.node,
             configuration.bearers,
             configuration.neighbours,
-            StaticRouter(configuration.routes),
-            mission_nodes(configuration),
+            self._router,
+            mission_nodes(configuration, signing),
             now,
         )
+        start_advertising(self._agent, configuration, signing, now)
         self._writer = StoreWriter(
             self._log,
             self._stored,
@@ -132,9 +141,12 @@ class Node:
             watch_kernel=configuration.emcon.gate,
         )
         self._postures: dict[str, Posture] = {}
-        self._queries = Queries(self._agent, self._hub, self._dispatch)
+        routes = RouteDesk(self._agent, self._router, own_node)
+        self._queries = Queries(self._agent, self._hub, self._dispatch, routes.arithmetic)
         submissions = Submissions(self._dispatch, own_node, lambda: self._configuration.node.lifetime_ms)
-        receivers = Receivers(self._dispatch, self.read_piece, self._is_here, own_node, self._own_groups)
+        receivers = Receivers(
+            self._dispatch, self.read_piece, self._is_here, own_node, lambda: own_groups(self._configuration)
+        )
         self._service = Service(
             agent=self._agent,
             settings=lambda: self._configuration.node,
@@ -143,6 +155,8 @@ class Node:
             submissions=submissions,
             receivers=receivers,
             emission=self._emission,
+            contacts=self._contacts,
+            routes=routes,
             snapshots=lambda: [row for bearer in self._bearers.values() for row in bearer.snapshot()],
             reload=self._reload_for_client,
         )
@@ -182,6 +196,10 @@ class Node:
         )
 
     # Ports
+
+    def prepare(self, group: WriteStore) -> bool:
+        """StorePort."""
+        return self._writer.prepare(group)
 
     def submit(self, group: WriteStore) -> None:
         """StorePort."""
@@ -229,6 +247,7 @@ class Node:
                     await nursery.start(aap2.serve)
                 for bearer in self._bearers.values():
                     await nursery.start(bearer.run)
+                nursery.start_soon(DeviceWatch(self._configuration.bearers, self._bearers, self.report).run)
                 if self._notify.watchdog_s is not None:
                     nursery.start_soon(self._feed_watchdog, self._notify.watchdog_s)
                 self._notify.ready(f"{self._configuration.node.id.uri} is ready")
@@ -253,7 +272,7 @@ class Node:
         self._dispatch(StoreRecovered(recovered.records, recovered.known, recovered.notes))
         self.report("store.recovered", {"bundles": len(recovered.records), "known": len(recovered.known)})
         del recovered
-        self._dispatch(PosturesChanged(self._postures))
+        self._tell_postures()
         give_back_memory()
         keep_freed_memory()  # not before: while a store is read back, large tables grow by being copied
         gc.freeze()
@@ -315,14 +334,17 @@ class Node:
         configuration = merge(self._configuration, new)
         tls = await trio.to_thread.run_sync(load_identity, configuration, self._floor)
         link_files = await trio.to_thread.run_sync(load_link_files, configuration)
+        signing = await trio.to_thread.run_sync(load_signing_files, configuration)
         self._configuration, self._tls, self._link_files = configuration, tls, link_files
+        self._router.configure(configuration.routes)
         self._agent.reconfigure(
             configuration.node,
             configuration.neighbours,
-            StaticRouter(configuration.routes),
-            mission_nodes(configuration),
+            self._router,
+            mission_nodes(configuration, signing),
             monotonic_s(),
         )
+        start_advertising(self._agent, configuration, signing, monotonic_s())
         for name, bearer in self._bearers.items():
             bearer.configure([each for each in configuration.neighbours if each.bearer == name])
             if tls is not None:
@@ -331,7 +353,7 @@ class Node:
                 bearer.set_link_files(link_files)
         self._warn_of_certificates()
         await self._emission.reload(configuration.emcon)
-        self._dispatch(PosturesChanged(self._postures))
+        self._tell_postures()
         self.report("config.reloaded", {"changed": ", ".join(changed), "needs_restart": ", ".join(needs_restart)})
         return {"changed": changed, "needs_restart": needs_restart}
 
@@ -366,33 +388,13 @@ class Node:
                 bearer.thaw()
             else:
                 bearer.freeze()
-        self._dispatch(PosturesChanged(self._postures))
+        self._tell_postures()
+
+    def _tell_postures(self) -> None:
+        self._dispatch(PosturesChanged(self._postures, self._emission.order_until_ms))
 
     def _is_here(self, bundle: BundleId) -> bool:
         return self._agent.entry(bundle) is not None
 
-    def _own_groups(self) -> list[Eid]:
-        """Groups that this node is a member of."""
-        node = self._configuration.node
-        return [group.endpoint for group in node.groups if node.id in group.members]
-
     def _uncertainty_ms(self) -> int | None:
         return CLOCK_UNCERTAINTY_MS if self._configuration.node.clock_trusted else None
-
-
-def _make_directory(path: Path) -> None:
-    """Errors: StoreError names what is in the way."""
-    try:
-        path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-    except OSError as error:
-        remedy = "give it to meshd's user, or change [node] state_dir"
-        raise StoreError(f"state directory {path} can't be made: {error.strerror}; {remedy}") from error
-
-
-def mission_nodes(configuration: Configuration) -> frozenset[Eid]:
-    """Nodes that the configuration names: delivery reports to them are honoured."""
-    named = {neighbour.node for neighbour in configuration.neighbours}
-    named.update(route.destination for route in configuration.routes if route.destination is not None)
-    named.update(route.via for route in configuration.routes)
-    named.update(member for group in configuration.node.groups for member in group.members)
-    return frozenset(named)

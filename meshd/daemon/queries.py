@@ -4,7 +4,7 @@
 A look-up by short reference goes through everything that is here, with pauses for the rest of the daemon.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 import trio
@@ -31,7 +31,15 @@ _RANK: Final = {MessageState.QUEUED: 0, MessageState.FORWARDED: 1, MessageState.
 class Queries:
     """Serves questions about bundles and messages from the agent's tables and the recent events."""
 
-    def __init__(self, agent: Agent, hub: EventHub, dispatch: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        hub: EventHub,
+        dispatch: Callable[[Event], None],
+        explain_ways: Callable[[Entry], Sequence[str]] = lambda _: (),
+    ) -> None:
+        """`explain_ways` says in words which ways a bundle has."""
+        self._explain_ways = explain_ways
         self._agent = agent
         self._hub = hub
         self._dispatch = dispatch
@@ -98,7 +106,7 @@ class Queries:
             "ref": bundle_ref(record.id),
             "state": entry.state.value,
             "summary": _explain_entry(entry),
-            "steps": _steps(entry),
+            "steps": [*_steps(entry), *self._explain_ways(entry)],
             "history": self._history(record.id, message),
         }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node's radio links share: one boot number for each start, replay marks, and the [security] files."""
+"""What the node's radio links share: one boot number for each start, replay marks; and the [security] files."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -10,8 +10,9 @@ from meshd.daemon.link_state import LinkState
 from meshd.security.boot_number import DurableBootNumber
 from meshd.security.link_files import LinkFiles
 from meshd.security.replay_window import Mark
+from meshd.security.signing_peers import SigningFiles
 from meshd.settings.configuration import Configuration
-from meshd.settings.link_files import read_link_files
+from meshd.settings.link_files import read_link_files, read_signing_files
 
 
 class RadioState:
@@ -46,3 +47,20 @@ def load_link_files(configuration: Configuration) -> LinkFiles | None:
     if settings is None:
         return None
     return read_link_files(Path(settings.link_key), Path(settings.link_x25519), Path(settings.link_peers))
+
+
+def load_signing_files(configuration: Configuration) -> SigningFiles | None:
+    """None: no files are configured, or advertisements are switched off. Blocks. Errors: SettingsError."""
+    settings = configuration.signing
+    if settings is None or not configuration.routing.advertise:
+        return None
+    files = read_signing_files(Path(settings.key), Path(settings.peers))
+    files.check(configuration.node.id)
+    return files
+
+
+def why_not_signing(configuration: Configuration) -> str:
+    """Why there are no such files."""
+    if not configuration.routing.advertise:
+        return "[routing] advertise = false"
+    return "there are no signing keys: add signing_key and signing_peers to [security], `meshctl pki` makes them"

@@ -11,6 +11,7 @@ from typing import Any, Final
 from meshd.base.errors import StoreError
 from meshd.base.limits import FRONT_SIZE_MAX_BYTES, INLINE_SIZE_MAX_BYTES, PIECE_SIZE_BYTES
 from meshd.bundle.eid import Eid
+from meshd.bundle.header import BundleHeader
 from meshd.bundle.piecewise import scan_front_untrusted
 from meshd.bundle.precedence import Precedence
 from meshd.bundle.record import BundleId, PayloadRef, bundle_id_text, bundle_ref
@@ -37,8 +38,10 @@ class PartPayload:
         StoreError: the bundle can't be read; from `read` too.
     """
 
-    def __init__(self, read_piece: ReadPiece, ref: PayloadRef, data: bytes | None = None) -> None:
-        """`data` is the bundle, when it is in memory."""
+    def __init__(
+        self, read_piece: ReadPiece, ref: PayloadRef, data: bytes | None = None, header: BundleHeader | None = None
+    ) -> None:
+        """`data` is the bundle, when it is in memory, `header` what stands in it, when that is known."""
         self._read_piece = read_piece
         self._ref = ref
         self._is_large = ref.size_bytes > INLINE_SIZE_MAX_BYTES
@@ -46,7 +49,7 @@ class PartPayload:
             self._data = data
         else:
             self._data = read_piece(ref, 0, FRONT_SIZE_MAX_BYTES if self._is_large else ref.size_bytes)
-        header = scan_front_untrusted(self._data)
+        header = header or scan_front_untrusted(self._data)
         self._offset = header.payload_offset
         self.size_bytes = header.payload_size
 
@@ -220,7 +223,7 @@ class Receivers:
     def _payload_or_none(self, part: MessagePart) -> PartPayload | None:
         """The payload of one part; None when the store could not give it back, which is reported."""
         try:
-            return PartPayload(self._read_piece, part.payload, part.data)
+            return PartPayload(self._read_piece, part.payload, part.data, part.header)
         except StoreError as error:
             self._dispatch(DataUnreadable([part.id], str(error)))
             return None

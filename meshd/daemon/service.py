@@ -12,13 +12,17 @@ from meshd.base.errors import GateError
 from meshd.base.version import __version__
 from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId
+from meshd.cl.fountain.peer import Life
 from meshd.control.errors import ControlError
+from meshd.daemon.contact_desk import ContactDesk
 from meshd.daemon.control_handler import SessionHandle
 from meshd.daemon.dtn_clock import monotonic_s, unix_ms
 from meshd.daemon.emission import EmissionControl, OrderRefusedError
 from meshd.daemon.event_hub import EventHub
+from meshd.daemon.link_score import describe_score
 from meshd.daemon.queries import Queries
 from meshd.daemon.receivers import Receivers
+from meshd.daemon.route_desk import RouteDesk
 from meshd.daemon.submissions import Answer, Submissions
 from meshd.emcon.profile import UnknownProfileError
 from meshd.link.link_table import Link
@@ -45,6 +49,8 @@ FOUNTAIN_FIGURES: Final = (
     "lost_here",
 )
 """What a fountain bearer measures of a link."""
+_HEARD_STATES: Final = {Life.SILENT.value: "silent", Life.ONE_WAY.value: "one-way"}
+"""What a fountain bearer knows of a neighbour beyond up and down."""
 
 
 class Service:
@@ -60,6 +66,8 @@ class Service:
         submissions: Submissions,
         receivers: Receivers,
         emission: EmissionControl,
+        contacts: ContactDesk,
+        routes: RouteDesk,
         snapshots: Callable[[], list[Snapshot]],
         reload: Callable[[], Awaitable[dict[str, Any]]],
     ) -> None:
@@ -70,6 +78,7 @@ class Service:
         self._submissions = submissions
         self._receivers = receivers
         self._emission = emission
+        self._contacts = contacts
         self._snapshots = snapshots
         self._reload = reload
         self._started_at = monotonic_s()
@@ -92,6 +101,12 @@ class Service:
             "bundles.show": lambda _, params: queries.show(params),
             "bundles.explain": lambda _, params: queries.explain(params),
             "bundles.cancel": lambda session, params: queries.cancel(params, _who(session)),
+            "contacts.list": contacts.list_contacts,
+            "contacts.add": contacts.add,
+            "contacts.remove": contacts.remove,
+            "contacts.import": contacts.import_plan,
+            "contacts.export": contacts.export,
+            "routes.list": routes.list_routes,
             "emcon.status": self._emcon_status,
             "emcon.set": self._emcon_set,
             "events.subscribe": self._subscribe,
@@ -109,6 +124,7 @@ class Service:
         self._hub.unsubscribe(session)
         self._submissions.session_closed(session)
         self._receivers.session_closed(session)
+        self._contacts.session_closed(session)
 
     # ApplicationPort
 
@@ -164,14 +180,16 @@ class Service:
         for link in self._agent.links.links():
             by_node.setdefault(link.id.neighbour, []).append(link)
         snapshots = self._snapshot_by_link()
-        return {"peers": [self._peer(node, links, snapshots) for node, links in by_node.items()]}
+        known = [self._peer(node, links, snapshots) for node, links in by_node.items()]
+        here = {peer["node"] for peer in known}
+        return {"peers": known + [_found_peer(row) for row in snapshots.values() if row["neighbour"] not in here]}
 
     def _peer(self, node: Eid, links: list[Link], snapshots: dict[str, Snapshot]) -> dict[str, Any]:
         queued = [self._agent.forwarding.queued(link.id) for link in links]
         heard = [snapshots.get(str(link.id), {}).get("last_heard_s") for link in links]
         return {
             "node": node.uri,
-            "state": "up" if any(link.is_up for link in links) else "down",
+            "state": _peer_state([_link_state(link, snapshots.get(str(link.id), {})) for link in links]),
             "bearers": [
                 {
                     "bearer": link.id.bearer,
@@ -209,6 +227,7 @@ class Service:
             "received_bytes": link.received_bytes,
             "rate_bps": link.bearer.rate_bps,
             "reason": link.reason or None,
+            "score": describe_score(link.metric, queued_bytes, monotonic_s()),
             "fountain": {name: snapshot[name] for name in FOUNTAIN_FIGURES if name in snapshot} or None,
         }
 
@@ -237,10 +256,32 @@ def _who(session: SessionHandle) -> str:
 
 
 def _link_state(link: Link, snapshot: Snapshot) -> str:
-    """For people; a dormant link is up for the node."""
+    """For people; a dormant link is up for the node, and so is one to a silent node, which is sent to blind."""
+    heard = _HEARD_STATES.get(str(snapshot.get("peer")))
+    if heard is not None:
+        return heard
     if not link.is_up:
         return "down"
     return "dormant" if snapshot.get("state") == "dormant" else "up"
+
+
+def _peer_state(states: list[str]) -> str:
+    """Of a neighbour, from those of its links."""
+    words = {"up" if state == "dormant" else state for state in states}
+    return next((word for word in ("up", "silent", "one-way") if word in words), "down")
+
+
+def _found_peer(row: Snapshot) -> dict[str, Any]:
+    """A neighbour that is not configured and can't be sent to: it was heard once, or is heard and does not hear us."""
+    state = _HEARD_STATES.get(str(row.get("peer")), "down")
+    return {
+        "node": row["neighbour"],
+        "state": state,
+        "bearers": [{"bearer": row["bearer"], "state": state, "address": row["address"]}],
+        "queued_bundles": 0,
+        "queued_bytes": 0,
+        "last_heard_s": row["last_heard_s"],
+    }
 
 
 def _resident_bytes() -> int:

@@ -6,6 +6,11 @@ All calls block; the shell makes them in a thread. What is in the file is for ot
 
 import os
 from pathlib import Path
+from typing import Final
+
+from meshd.base.errors import StoreError
+
+DIRECTORY_MODE: Final = 0o700
 
 
 def read_state(path: Path, size_max_bytes: int) -> bytes | None:
@@ -50,3 +55,12 @@ def _sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_directory(path: Path) -> None:
+    """Errors: StoreError names what is in the way."""
+    try:
+        path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    except OSError as error:
+        remedy = "give it to meshd's user, or change [node] state_dir"
+        raise StoreError(f"state directory {path} can't be made: {error.strerror}; {remedy}") from error

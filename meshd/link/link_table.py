@@ -2,12 +2,18 @@
 """The neighbour table: every link the node knows, whether it is up, what may leave it, and what it has carried."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from meshd.base.limits import INLINE_SIZE_MAX_BYTES
 from meshd.bundle.eid import Eid
 from meshd.bundle.precedence import PRECEDENCE_DEFAULT
 from meshd.link.identity import LinkId
-from meshd.link.settings import BearerSettings, NeighbourSettings, Posture
+from meshd.link.metric import LinkMetric, LinkSample, came_up, measured, seeded_by, went_down
+from meshd.link.settings import BearerSettings, ConvergenceLayer, NeighbourSettings, Posture
+from meshd.link.switching import Choice, Score, choose_anew, evaluate
+
+SCORED_BYTES: Final = 64 * 1024
+"""Links to one neighbour are put in order by the time that so much takes."""
 
 
 class Link:
@@ -18,16 +24,20 @@ class Link:
         "id",
         "is_configured",
         "is_up",
+        "metric",
         "reason",
         "received_bundles",
         "received_bytes",
+        "score_s",
         "sent_bundles",
         "sent_bytes",
         "since",
         "transfer_mtu_bytes",
     )
 
-    def __init__(self, link: LinkId, bearer: BearerSettings, now: float, *, is_configured: bool) -> None:
+    def __init__(
+        self, link: LinkId, bearer: BearerSettings, cl: ConvergenceLayer, now: float, *, is_configured: bool
+    ) -> None:
         self.id = link
         self.bearer = bearer
         self.is_configured = is_configured
@@ -40,10 +50,13 @@ class Link:
         self.received_bytes = 0
         self.transfer_mtu_bytes = INLINE_SIZE_MAX_BYTES
         """The neighbour takes no larger bundle."""
+        self.metric = seeded_by(bearer, cl)
+        self.score_s = self.metric.expected_s(SCORED_BYTES, now)
+        """When it was looked at last."""
 
 
 class LinkTable:
-    """Owns the links and the postures; the agent changes it, routing reads it through `LinkView`."""
+    """Owns the links and the postures; the agent changes it, routing reads it through node/route_view.py."""
 
     def __init__(self, bearers: Sequence[BearerSettings], neighbours: Sequence[NeighbourSettings], now: float) -> None:
         self._bearers = {bearer.name: bearer for bearer in bearers}
@@ -51,6 +64,8 @@ class LinkTable:
         self._by_neighbour: dict[Eid, list[Link]] = {}
         self._postures: dict[str, Posture] = {}
         self._ceilings: dict[LinkId, int] = {}
+        self._layers: dict[LinkId, ConvergenceLayer] = {}
+        self._choices: dict[Eid, Choice] = {}
         self.version = 0
         """Another number after every change of which links are usable."""
         self.configure(neighbours, now)
@@ -60,6 +75,7 @@ class LinkTable:
         self.version += 1
         wanted = {LinkId(neighbour.bearer, neighbour.node) for neighbour in neighbours}
         self._ceilings = {LinkId(each.bearer, each.node): each.precedence_max for each in neighbours}
+        self._layers = {LinkId(each.bearer, each.node): each.cl for each in neighbours}
         for link_id in sorted(wanted, key=str):
             if link_id in self._links:
                 self._links[link_id].is_configured = True
@@ -76,6 +92,8 @@ class LinkTable:
         self.version += 1
         link.is_up, link.since, link.reason = True, now, ""
         link.transfer_mtu_bytes = transfer_mtu_bytes
+        link.metric = came_up(link.metric, now)
+        self._choose(link_id.neighbour, now, is_new=not link.metric.outages)
         return link
 
     def mark_down(self, link_id: LinkId, reason: str, now: float) -> None:
@@ -85,7 +103,22 @@ class LinkTable:
             return
         self.version += 1
         link.is_up, link.since, link.reason = False, now, reason
+        link.metric = went_down(link.metric, now)
+        self._choose(link_id.neighbour, now)
         self._drop_if_gone(link)
+
+    def measure(self, link_id: LinkId, sample: LinkSample, now: float) -> None:
+        """Its bearer has measured something; links that are gone meanwhile are passed over."""
+        link = self._links.get(link_id)
+        if link is None:
+            return
+        link.metric = measured(link.metric, sample)
+        self._choose(link_id.neighbour, now, is_evaluation=True)
+
+    def metric(self, link_id: LinkId) -> LinkMetric | None:
+        """How well it carries; None: there is no such link."""
+        link = self._links.get(link_id)
+        return None if link is None else link.metric
 
     def set_postures(self, postures: Mapping[str, Posture]) -> None:
         """What may leave each bearer; a bearer that is not named is OPEN."""
@@ -95,6 +128,14 @@ class LinkTable:
     def posture(self, bearer: str) -> Posture:
         """Of one bearer."""
         return self._postures.get(bearer, Posture.OPEN)
+
+    def has_bearer(self, bearer: str) -> bool:
+        """Whether this node has it."""
+        return bearer in self._bearers
+
+    def radiates(self, bearer: str) -> bool:
+        """Whether what leaves it can be located."""
+        return self._bearers[bearer].radiating
 
     def get(self, link_id: LinkId) -> Link | None:
         """One row."""
@@ -123,10 +164,11 @@ class LinkTable:
         return link is not None and link.is_up and self.posture(link_id.bearer) is Posture.OPEN
 
     def usable_links(self, neighbour: Eid) -> Sequence[LinkId]:
-        """Links to this neighbour that are up and may transmit, highest configured rate first."""
+        """Links to this neighbour that are up and may transmit: the chosen one first, the others by their scores."""
         links = [link for link in self._by_neighbour.get(neighbour, ()) if self.is_usable(link.id)]
         if len(links) > 1:
-            links.sort(key=lambda link: (-link.bearer.rate_bps, link.id.bearer))
+            chosen = self._choices.get(neighbour, Choice()).link
+            links.sort(key=lambda link: (link.id != chosen, link.score_s, link.id.bearer))
         return [link.id for link in links]
 
     def is_neighbour(self, node: Eid) -> bool:
@@ -134,10 +176,31 @@ class LinkTable:
         return node in self._by_neighbour
 
     def _add(self, link_id: LinkId, now: float, *, is_configured: bool) -> Link:
-        link = Link(link_id, self._bearers[link_id.bearer], now, is_configured=is_configured)
+        layer = self._layers.get(link_id, ConvergenceLayer.TCPCLV4)
+        link = Link(link_id, self._bearers[link_id.bearer], layer, now, is_configured=is_configured)
         self._links[link_id] = link
         self._by_neighbour.setdefault(link_id.neighbour, []).append(link)
         return link
+
+    def _choose(self, neighbour: Eid, now: float, *, is_new: bool = False, is_evaluation: bool = False) -> None:
+        """Whether to change to another link of this neighbour. Links that died are left at once, new ones are taken
+        as their scores say; else it takes several evaluations.
+        """
+        scores: dict[LinkId, Score] = {}
+        for link in self._by_neighbour.get(neighbour, ()):
+            if self.is_usable(link.id):
+                link.score_s = link.metric.expected_s(SCORED_BYTES, now)
+                scores[link.id] = Score(link.score_s, link.metric.sigma_s(SCORED_BYTES))
+        before = self._choices.get(neighbour, Choice())
+        if is_new:
+            after = choose_anew(scores)
+        elif is_evaluation or before.link not in scores:
+            after = evaluate(before, scores)
+        else:
+            return
+        self._choices[neighbour] = after
+        if after.link != before.link:
+            self.version += 1
 
     def _drop_if_gone(self, link: Link) -> None:
         if link.is_configured or link.is_up:
@@ -147,25 +210,4 @@ class LinkTable:
         rows.remove(link)
         if not rows:
             del self._by_neighbour[link.id.neighbour]
-
-
-class LinksForSize:
-    """A view of the links on which only those are usable that take bundles of a size. Implements `LinkView`."""
-
-    def __init__(self, links: LinkTable, size_bytes: int) -> None:
-        self._links = links
-        self._size_bytes = size_bytes
-        self.version = None
-
-    def usable_links(self, neighbour: Eid) -> Sequence[LinkId]:
-        """As the table's, without those that take less."""
-        limit = self._links.transfer_mtu_bytes
-        return [link for link in self._links.usable_links(neighbour) if limit(link) >= self._size_bytes]
-
-    def is_neighbour(self, node: Eid) -> bool:
-        """As the table's."""
-        return self._links.is_neighbour(node)
-
-    def volume_bytes(self, link: LinkId) -> int | None:
-        """As the table's."""
-        return self._links.volume_bytes(link)
+            self._choices.pop(link.id.neighbour, None)

@@ -74,6 +74,8 @@ class RadioSettings:
     """Further passes to a silent node (ACP 142: EMCON_RTC)."""
     emcon_rti_s: int = 60
     """From one pass to the next (ACP 142: EMCON_RTI)."""
+    discovery: bool = False
+    """Members of the mission that are heard become neighbours, though they are not configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,14 @@ class BearerSettings:
     dialled: the link is dormant then; 0: it stays."""
     mtcp_listen: str | None = None
     """Address and port that MTCP listens on while a neighbour speaks it; None: nowhere."""
+    mdns: bool = False
+    """Say by multicast DNS where TCPCLv4 listens, and learn from others where they do."""
     radio: RadioSettings = RadioSettings()
+
+    @property
+    def is_line(self) -> bool:
+        """Terrestrial and not to be located: asking often costs nobody anything."""
+        return self.kind is BearerKind.TERRESTRIAL and not self.radiating
 
 
 @dataclass(frozen=True, slots=True)

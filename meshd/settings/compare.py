@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What SIGHUP does with a new configuration: what changes at once, and what waits for a restart.
 
-Changed at once: lifetimes, quotas, TLS files (for new sessions), link keys, neighbours, routes, profiles. A restart is
-needed for what sockets, files and the gate are bound to: the node's identity and directory, the sockets of
-applications, bearers.
+Changed at once: lifetimes, quotas, TLS files (for new sessions), link and signing keys, neighbours, routes, profiles.
+A restart is needed for what sockets, files and the gate are bound to: the node's identity and directory, the sockets
+of applications, bearers.
 """
 
 import dataclasses
@@ -33,6 +33,8 @@ _CONTROL_FIELDS: Final = {"control.socket": "socket", "control.group": "group"}
 _AAP2_FIELDS: Final = {"aap2.socket": "socket", "aap2.group": "group"}
 _TLS_FIELDS: Final = {f"tls.{name}": name for name in ("certificate", "key", "ca", "crl")}
 _SECURITY_FIELDS: Final = {f"security.{name}": name for name in ("link_key", "link_peers", "link_x25519")}
+_SIGNING_FIELDS: Final = {"security.signing_key": "key", "security.signing_peers": "peers"}
+_ROUTING_FIELDS: Final = {"routing.advertise": "advertise"}
 _RELOADABLE: Final = frozenset(
     f"{table.name}.{key.name}" for table in schema.TABLES for key in table.keys if key.reloadable
 )
@@ -48,6 +50,8 @@ def compare(old: Configuration, new: Configuration) -> tuple[list[str], list[str
         *_differing(_AAP2_FIELDS, old.aap2, new.aap2),
         *_differing(_TLS_FIELDS, old.tls, new.tls),
         *_differing(_SECURITY_FIELDS, old.security, new.security),
+        *_differing(_SIGNING_FIELDS, old.signing, new.signing),
+        *_differing(_ROUTING_FIELDS, old.routing, new.routing),
         *_differing(_EMCON_FIELDS, old.emcon, new.emcon),
     ):
         (changed if name in _RELOADABLE else needs_restart).append(name)
@@ -85,6 +89,8 @@ def merge(old: Configuration, new: Configuration) -> Configuration:
         aap2=old.aap2,
         tls=new.tls or old.tls,
         security=new.security or old.security,
+        signing=new.signing,
+        routing=new.routing,
         emcon=dataclasses.replace(
             _merge_fields(_EMCON_FIELDS, old.emcon, new.emcon),
             profiles={

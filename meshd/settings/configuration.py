@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole configuration: the settings types that the core packages own, side by side."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meshd.control.settings import Aap2Settings, ControlSettings
 from meshd.emcon.settings import EmconSettings
 from meshd.link.settings import BearerSettings, NeighbourSettings
 from meshd.node.settings import NodeSettings
-from meshd.routing.settings import RouteSettings
-from meshd.security.settings import LinkSecuritySettings, TlsSettings
+from meshd.routing.settings import RouteSettings, RoutingSettings
+from meshd.security.settings import LinkSecuritySettings, SigningSettings, TlsSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +27,6 @@ class Configuration:
     """None: this node has no certificate, and no bearer uses TLS."""
     security: LinkSecuritySettings | None = None
     """None: this node has no keys for sealed datagrams, and no bearer carries the fountain layer."""
+    signing: SigningSettings | None = None
+    """None: this node has no key to sign with, and knows nobody's."""
+    routing: RoutingSettings = field(default_factory=RoutingSettings)

@@ -4,6 +4,7 @@
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
+from meshd.link.settings import BearerKind
 from meshd.settings.line_finder import KeyPath
 from meshd.settings.reader import DocumentReader, Row, nearest, render_path
 from meshd.settings.value import DEVICE_NAME_MAX
@@ -31,6 +32,9 @@ def check_bearers(reader: DocumentReader, bearers: list[Row]) -> None:
         name = row.values.get("name")
         if name == "others":
             reader.note((*row.path, "name"), "'others' means the other bearers in profiles", "choose another name")
+        is_line = row.values.get("kind", BearerKind.TERRESTRIAL) is BearerKind.TERRESTRIAL
+        if row.values.get("mdns") and (not is_line or row.values.get("radiating")):
+            reader.note((*row.path, "mdns"), "it is for terrestrial bearers that do not radiate", "remove it")
         if name is not None and row.values.get("device", name) is None and len(name) > DEVICE_NAME_MAX:
             reader.note((*row.path, "name"), f"{name!r} is too long to be the device's name too", "add device = ...")
 

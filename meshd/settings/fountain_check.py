@@ -57,6 +57,8 @@ def _check_bearer(reader: DocumentReader, bearer: Row, speaking: list[Row]) -> N
     if listen is not None and group is not None:
         reader.note((*bearer.path, "fountain_listen"), "the group's port is listened on already", "remove one of them")
     where = listen or group
+    if where is None and bearer.values.get("discovery") and "fountain_listen" in bearer.values:
+        reader.note((*bearer.path, "discovery"), "nothing is listened on", "add fountain_listen or fountain_group")
     mtu_bytes = bearer.values.get("mtu")
     if where is not None and where.startswith("[") and mtu_bytes is not None and mtu_bytes < _IPV6_MTU_BYTES:
         reader.note((*bearer.path, "mtu"), "IPv6 needs more", f"use at least '{_IPV6_MTU_BYTES} B' (RFC 8200)")
@@ -106,7 +108,7 @@ def make_link_security(security: Row) -> LinkSecuritySettings | None:
 
 def make_radio(values: Mapping[str, Any]) -> RadioSettings:
     """What a `[[bearer]]` table says for this layer."""
-    delay_ms, buffer_bytes = values["delay"], values["modem_buffer"]
+    delay_ms, buffer_bytes, discovery = values["delay"], values["modem_buffer"], values["discovery"]
     least_bytes = max(BUFFER_MIN_BYTES, int(values["rate"] * BUFFER_S / 8))
     return RadioSettings(
         listen=values["fountain_listen"],
@@ -118,4 +120,5 @@ def make_radio(values: Mapping[str, Any]) -> RadioSettings:
         blind_overhead_pct=values["blind_overhead"],
         emcon_rtc=values["emcon_rtc"],
         emcon_rti_s=values["emcon_rti"],
+        discovery=values["fountain_group"] is not None if discovery is None else discovery,
     )

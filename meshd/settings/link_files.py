@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files that radio links are keyed with, as `meshctl pki issue` makes them: read and checked, secrets refused when
-others may read them.
+"""The files that radio links are keyed with and advertisements are signed with, as `meshctl pki issue` makes them: read
+and checked, secrets refused when others may read them.
 
-`link.peers` holds public keys: it may be readable by all, but not writable by others, since who can add a key to it
-can acknowledge in a node's name.
+`link.peers` and `signing.peers` hold public keys: they may be readable by all, but not writable by others, since who
+can add a key there can acknowledge or sign in a node's name.
 """
 
 import os
@@ -15,10 +15,16 @@ from meshd.base.errors import SettingsError
 from meshd.security.link_files import LinkFiles
 from meshd.security.link_keys import LINK_KEY_FILE_MAX_BYTES, parse_link_keys_untrusted
 from meshd.security.link_peers import (
-    LINK_PEERS_FILE_MAX_BYTES,
     LINK_PRIVATE_FILE_MAX_BYTES,
     link_private_key_from_pem,
     parse_link_peers_untrusted,
+)
+from meshd.security.member_keys import MEMBER_KEYS_FILE_MAX_BYTES
+from meshd.security.signing_peers import (
+    SIGNING_KEY_FILE_MAX_BYTES,
+    SigningFiles,
+    parse_signing_peers_untrusted,
+    signing_key_from_pem,
 )
 from meshd.settings.private_file import read_private
 
@@ -30,7 +36,15 @@ def read_link_files(keys: Path, private_key: Path, peers: Path) -> LinkFiles:
     return LinkFiles(
         parse_link_keys_untrusted(read_private(keys, LINK_KEY_FILE_MAX_BYTES), str(keys)),
         link_private_key_from_pem(read_private(private_key, LINK_PRIVATE_FILE_MAX_BYTES), str(private_key)),
-        parse_link_peers_untrusted(_read_public(peers, LINK_PEERS_FILE_MAX_BYTES), str(peers)),
+        parse_link_peers_untrusted(_read_public(peers, MEMBER_KEYS_FILE_MAX_BYTES), str(peers)),
+    )
+
+
+def read_signing_files(key: Path, peers: Path) -> SigningFiles:
+    """Errors: SettingsError: one of them is not there, open to others, or damaged."""
+    return SigningFiles(
+        signing_key_from_pem(read_private(key, SIGNING_KEY_FILE_MAX_BYTES), str(key)),
+        parse_signing_peers_untrusted(_read_public(peers, MEMBER_KEYS_FILE_MAX_BYTES), str(peers)),
     )
 
 

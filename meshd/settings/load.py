@@ -11,7 +11,7 @@ from meshd.control.settings import Aap2Settings, ControlSettings
 from meshd.emcon.settings import EmconProfile, EmconSettings
 from meshd.link.settings import BearerKind, BearerSettings, NeighbourSettings, Posture
 from meshd.node.settings import GroupSettings, NodeSettings
-from meshd.routing.settings import RouteSettings
+from meshd.routing.settings import RouteSettings, RoutingSettings
 from meshd.settings import cross_check, schema
 from meshd.settings.configuration import Configuration
 from meshd.settings.foreign_check import check_mtcp, check_sockets
@@ -19,10 +19,13 @@ from meshd.settings.fountain_check import check_fountain, make_link_security, ma
 from meshd.settings.line_finder import find_lines
 from meshd.settings.problem import ConfigurationError, Problem
 from meshd.settings.reader import DocumentReader, Row
+from meshd.settings.signing_check import check_signing, make_signing
 from meshd.settings.tls_check import check_tls, make_tls
 
 FILE_SIZE_MAX_BYTES: Final = 1024 * 1024
 """A larger file is no configuration."""
+KEEPALIVE_LINE_S: Final = 1
+KEEPALIVE_RADIO_S: Final = 15
 
 _TOML_PLACE = re.compile(r" ?\(at (?:line (\d+), column \d+|end of document)\)$")
 
@@ -56,7 +59,7 @@ def parse(text: str, file_name: str) -> Configuration:
     Errors:
         ConfigurationError: names every problem with its line.
     """
-    document = _parse_toml_untrusted(text, file_name)
+    document = parse_toml_untrusted(text, file_name)
     reader = DocumentReader(document, find_lines(text))
     reader.check_tables()
     node, store = reader.read_table(schema.NODE), reader.read_table(schema.STORE)
@@ -67,7 +70,7 @@ def parse(text: str, file_name: str) -> Configuration:
         reader.read_table(schema.SECURITY),
     )
     bearers, neighbours = reader.read_array(schema.BEARER), reader.read_array(schema.NEIGHBOUR)
-    groups = reader.read_array(schema.GROUP)
+    groups, routing = reader.read_array(schema.GROUP), reader.read_table(schema.ROUTING)
     routes, profiles = reader.read_array(schema.ROUTE), reader.read_family(schema.EMCON_PROFILE)
 
     own = node.values.get("id")
@@ -75,6 +78,7 @@ def parse(text: str, file_name: str) -> Configuration:
     cross_check.check_bearers(reader, bearers)
     bearers = check_tls(reader, tls, bearers)
     cross_check.check_neighbours(reader, neighbours, bearers, own)
+    check_signing(reader, security)
     check_mtcp(reader, neighbours, bearers)
     check_fountain(reader, security, neighbours, bearers, own)
     check_sockets(reader, control, aap2)
@@ -93,6 +97,8 @@ def parse(text: str, file_name: str) -> Configuration:
         aap2=_aap2(aap2, control),
         tls=make_tls(tls),
         security=make_link_security(security),
+        signing=make_signing(security),
+        routing=RoutingSettings(routing.values["advertise"]),
     )
 
 
@@ -100,7 +106,8 @@ def _whole_file(file_name: str, reason: str, remedy: str, line: int = 1) -> Conf
     return ConfigurationError(file_name, [Problem(line, "", reason, remedy)])
 
 
-def _parse_toml_untrusted(text: str, file_name: str) -> dict[str, Any]:
+def parse_toml_untrusted(text: str, file_name: str) -> dict[str, Any]:
+    """What `tomllib` makes of a text. Errors: ConfigurationError names the line."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -129,23 +136,31 @@ def _node(node: Row, store: Row, groups: list[Row]) -> NodeSettings:
 
 
 def _bearer(row: Row) -> BearerSettings:
-    """The defaults that depend on other keys: the device is called as the bearer, and radios radiate."""
+    """The defaults that depend on other keys: the device is called as the bearer, radios radiate, and lines, which
+    cost nobody anything, are asked each second whether they live.
+    """
     values = row.values
-    radiating = values["radiating"]
+    radiating, keepalive_s = values["radiating"], values["keepalive"]
+    if radiating is None:
+        radiating = values["kind"] is not BearerKind.TERRESTRIAL
+    if keepalive_s is None:
+        is_line = values["kind"] is BearerKind.TERRESTRIAL and not radiating
+        keepalive_s = KEEPALIVE_LINE_S if is_line else KEEPALIVE_RADIO_S
     return BearerSettings(
         name=values["name"],
         kind=values["kind"],
         device=values["device"] or values["name"],
-        radiating=values["kind"] is not BearerKind.TERRESTRIAL if radiating is None else radiating,
+        radiating=radiating,
         listen=values["listen"],
         rate_bps=values["rate"],
         mark=values["mark"],
-        keepalive_s=values["keepalive"],
+        keepalive_s=keepalive_s,
         mtcp_listen=values["mtcp_listen"],
         tls=values["tls"],
         congestion=values["congestion"],
         session_idle_s=values["session_idle"],
         link_idle_s=values["link_idle"],
+        mdns=values["mdns"],
         radio=make_radio(values),
     )
 

@@ -111,6 +111,8 @@ SECURITY: Final = Table(
         Key("link_key", value.absolute_path, None, reloadable=True),
         Key("link_peers", value.absolute_path, None, reloadable=True),
         Key("link_x25519", value.absolute_path, None, reloadable=True),
+        Key("signing_key", value.absolute_path, None, reloadable=True),
+        Key("signing_peers", value.absolute_path, None, reloadable=True),
     ),
 )
 BEARER: Final = Table(
@@ -124,7 +126,7 @@ BEARER: Final = Table(
         Key("mtcp_listen", value.listen_address, None),
         Key("rate", value.rate_bps(1, 10**12)),
         Key("mark", value.whole_number(0, 0xFFFFFFFF), DEFAULT_MARK),
-        Key("keepalive", value.duration_s(0, 65535), "15 s"),
+        Key("keepalive", value.duration_s(0, 65535), None),
         Key("tls", value.choice({policy.value: policy for policy in TlsPolicy}), None),
         Key("congestion", value.name, None),
         Key("session_idle", value.duration_s(0, 86400), "10 s"),
@@ -138,6 +140,8 @@ BEARER: Final = Table(
         Key("blind_overhead", value.percentage(0, 400), "40 %"),
         Key("emcon_rtc", value.whole_number(0, 100), 2),
         Key("emcon_rti", value.duration_s(1, 86400), "60 s"),
+        Key("discovery", value.boolean, None),
+        Key("mdns", value.boolean, False),
     ),
     is_array=True,
     tables_max=BEARERS_MAX,
@@ -180,6 +184,10 @@ GROUP: Final = Table(
     is_array=True,
     tables_max=GROUPS_MAX,
 )
+ROUTING: Final = Table(
+    "routing",
+    (Key("advertise", value.boolean, True, reloadable=True),),
+)
 EMCON: Final = Table(
     "emcon",
     (
@@ -196,4 +204,18 @@ EMCON_PROFILE: Final = Table(
     other_keys=value.choice(POSTURES),
 )
 
-TABLES: Final = (NODE, STORE, CONTROL, AAP2, TLS, SECURITY, BEARER, NEIGHBOUR, ROUTE, GROUP, EMCON, EMCON_PROFILE)
+TABLES: Final = (
+    NODE,
+    STORE,
+    CONTROL,
+    AAP2,
+    TLS,
+    SECURITY,
+    BEARER,
+    NEIGHBOUR,
+    ROUTING,
+    ROUTE,
+    GROUP,
+    EMCON,
+    EMCON_PROFILE,
+)

@@ -81,19 +81,22 @@ class SegmentLog:
     def usage(self) -> StoreUsage:
         """How full the store is."""
         contents = self._contents
-        return StoreUsage(
-            len(contents.where),
-            contents.live_bytes,
-            contents.size_bytes,
-            len(contents.segments),
-            len(self._relocations),
-            self._is_failed,
-        )
+        sizes = contents.live_bytes, contents.size_bytes
+        return StoreUsage(len(contents.where), *sizes, len(contents.segments), len(self._relocations), self._is_failed)
 
     @property
     def may_reclaim(self) -> bool:
         """True when a segment lost its last bundle since `reclaim` last found nothing; marks also expire silently."""
         return self._contents.has_emptied
+
+    def is_ready(self, group: WriteStore) -> bool:
+        """True: a commit of this group has only to append and sync, and there is room for it."""
+        current = self._current
+        is_open = current is not None and current.size_bytes < self._segment_bytes and not self._is_failed
+        try:
+            return is_open and self._disk.free_bytes() >= put_bytes(group) + self._reserve_bytes
+        except OSError:
+            return False
 
     def recover(self, now_ms: int = 0) -> Recovered:
         """Read the store back after a start.

@@ -19,6 +19,7 @@ import trio
 from meshd.base.errors import StoreError
 from meshd.bundle.record import BundleId
 from meshd.node.commands import FinishStream, StreamCommand, WriteStore
+from meshd.node.state import CREATION_NOTE
 from meshd.store.disk_pace import DiskPace
 from meshd.store.scrub import SCRUB_BYTES_PER_S, ScrubReport
 from meshd.store.segment_log import Rows, SegmentLog
@@ -99,6 +100,8 @@ class StoreWriter:
         self._is_lazing = False
         self._lazy_until = 0.0
         self._queue: list[WriteStore] = []
+        self._prepared: list[WriteStore] = []
+        """What `submit` is about to commit; the log is held for it."""
         self._has_puts = False
         self._is_closing = False
         self._retries: deque[WriteStore] = deque()
@@ -115,6 +118,26 @@ class StoreWriter:
         """True while more is waiting than the limits allow: take nothing new from links and applications."""
         return self._bytes >= QUEUE_MAX_BYTES or self._groups >= QUEUE_MAX_GROUPS
 
+    def prepare(self, group: WriteStore) -> bool:
+        """True: `submit` of this group, which has to be the next call, commits it before it returns; nothing that is
+        written then reserves creation timestamps, so the group's own are durable already. Trio thread only.
+        """
+        with self._wakeup:
+            groups = [*self._queue, group]
+            if (
+                self._close_asked.is_set()
+                or self._retries
+                or any(CREATION_NOTE in each.notes for each in groups)
+                or self._bytes + _size_bytes(group) > SMALL_MAX_BYTES
+                or not self._may_commit_here()
+            ):
+                return False
+            if not self._log.is_ready(group):
+                self._log_use.release()
+                return False
+            self._prepared, self._queue = groups, []
+            return True
+
     def submit(self, group: WriteStore) -> None:
         """Take a group; its answer comes through `on_done`, perhaps at once. Trio thread only.
 
@@ -130,19 +153,26 @@ class StoreWriter:
             return
         self._groups += 1
         self._bytes += size_bytes
+        if self._prepared and self._prepared[-1] is group:
+            groups, self._prepared = self._prepared, []
+        else:
+            groups = self._enqueue(group)
+        if groups:
+            self._commit_here(groups)
+
+    def _enqueue(self, group: WriteStore) -> list[WriteStore]:
+        """What is to be committed here at once; else it is left to the thread."""
         with self._wakeup:
             if not self._queue:
                 self._lazy_until = time.monotonic() + LAZY_S
             self._queue.append(group)
             if group.puts and self._may_commit_here():
                 groups, self._queue = self._queue, []
-            else:
-                groups = []
-                self._has_puts |= bool(group.puts)
-                if not self._is_lazing or self._is_urgent():
-                    self._wakeup.notify()
-        if groups:
-            self._commit_here(groups)
+                return groups
+            self._has_puts |= bool(group.puts)
+            if not self._is_lazing or self._is_urgent():
+                self._wakeup.notify()
+        return []
 
     def stream(self, command: StreamCommand) -> None:
         """Take what comes of a large bundle, which is written in its turn: before every group that comes later. What is

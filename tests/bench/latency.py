@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One way from an application to one at the next node, durable at both: idle, and under load for each precedence.
 
-A message is on the disk of the first node before it leaves, and on that of the second before the application there has
-it. Under load another client sends 16 KiB ROUTINE messages the same way all the while. All share this machine's cores.
+A message is on the disk of the first node before its sender is told so (it leaves meanwhile), and on that of the second
+before the application there has it. Under load another client sends 16 KiB ROUTINE messages the same way all the while.
+All share this machine's cores.
 
     python -m tests.bench.latency [--quick] [--json]
 """

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Round trip of a 64-byte ping between two daemons on loopback, durable at both, beside this disk's fdatasync.
 
-Client, daemon, daemon and back: the ping is on the disk here before it leaves, its answer on the disk there before the
-ping is acknowledged, and on the disk here before the client has it. All share the cores of this machine.
+Client, daemon, daemon and back: the ping leaves while it is written, and is on the disk here before the client is told
+that it is; its answer leaves while it is written, and is on the disk there before the ping is acknowledged; it is on
+the disk here before the client has it. All share the cores of this machine.
 
     python -m tests.bench.ping [--quick] [--json]
 """

@@ -134,7 +134,8 @@ def test_the_manual_documents_every_key() -> None:
 def test_the_manual_says_what_a_reload_changes() -> None:
     text = manual("meshd.toml.5")
     for table in schema.TABLES:
-        section = text.split(f"[{table.name}", 1)[1].split("\n.S", 1)[0]
+        heading = rf"^\.Ss \[+{re.escape(table.name)}"
+        section = re.split(heading, text, maxsplit=1, flags=re.MULTILINE)[1].split("\n.S", 1)[0]
         for key in table.keys:
             line = next(line for line in section.splitlines() if line.startswith(f".It Ic {key.name}"))
             assert ("reload" in line) == key.reloadable, f"{table.name}.{key.name}: {line}"

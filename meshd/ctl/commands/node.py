@@ -22,6 +22,18 @@ FOUNTAIN_COLUMNS: Final = (
     "NOT SENT",
 )
 
+SCORE_COLUMNS: Final = (
+    "BEARER",
+    "NEIGHBOUR",
+    "GOODPUT",
+    "LOSS OUT",
+    "LOSS IN",
+    "DELAY",
+    "AVAILABLE",
+    "1 KiB TAKES",
+    "1 MiB TAKES",
+)
+
 
 def add_parsers(commands: Commands, common: Parser) -> None:
     """Add the three commands."""
@@ -37,7 +49,8 @@ def add_parsers(commands: Commands, common: Parser) -> None:
         "peers",
         parents=[common],
         help="the neighbours",
-        description="List the neighbours: up, down, or silent (by order: nothing is wrong with them).",
+        description="List the neighbours: up, down, silent (by order: nothing is wrong with them), or one-way (heard, "
+        "but does not hear this node).",
         epilog="example:\n  meshctl peers",
     )
     peers.set_defaults(run=_peers)
@@ -45,7 +58,7 @@ def add_parsers(commands: Commands, common: Parser) -> None:
         "links",
         parents=[common],
         help="the links",
-        description="List the links: a bearer and one neighbour on it.",
+        description="List the links: a bearer and one neighbour on it; and what each is expected to take for a bundle.",
         epilog="example:\n  meshctl --json links | jq '.links[].state'",
     )
     links.add_argument("--verbose", action="store_true", help="what fountain links measure, too")
@@ -125,10 +138,27 @@ def _links(args: Namespace, out: Output) -> int:
     ]
     columns = ("BEARER", "NEIGHBOUR", "STATE", "POSTURE", "FOR", "QUEUED", "SENT", "RECEIVED", "REASON")
     out.table(columns, rows)
+    out.line("")
+    out.table(SCORE_COLUMNS, [_score_row(link) for link in links])
     if args.verbose:
         out.line("")
         out.table(FOUNTAIN_COLUMNS, [_fountain_row(link) for link in links if link["fountain"]])
     return 0
+
+
+def _score_row(link: dict[str, Any]) -> tuple[Any, ...]:
+    score = link["score"]
+    return (
+        link["bearer"],
+        link["neighbour"],
+        f"{score['rate_bps'] / 1000:.4g} kbit/s",
+        f"{score['loss_out']:.1%}",
+        f"{score['loss_in']:.1%}",
+        f"{score['owd_s'] * 1000:.1f} ms",
+        f"{score['availability']:.1%}",
+        f"{score['expected_1kib_s']:.3f} s",
+        f"{score['expected_1mib_s']:.3f} s",
+    )
 
 
 def _fountain_row(link: dict[str, Any]) -> tuple[Any, ...]:

@@ -20,6 +20,7 @@ from meshd.control.methods import PRECEDENCE_NAMES
 from meshd.ctl.arguments import Commands, Parser, count, duration_s, upper_case
 from meshd.ctl.output import Output
 from meshd.ctl.reconnect import open_client
+from meshd.ctl.services import answers_endpoint, service_endpoint
 
 TAG_BYTES: Final = 8
 SEQUENCE_BYTES: Final = 4
@@ -27,8 +28,6 @@ SIZE_MIN_BYTES: Final = TAG_BYTES + SEQUENCE_BYTES
 SIZE_DEFAULT_BYTES: Final = 64
 INTERVAL_DEFAULT_S: Final = 1.0
 TIMEOUT_DEFAULT_S: Final = 10.0
-SERVICE_FIRST: Final = 1 << 32
-"""Of the endpoints that runs on an ipn node choose: above all service numbers that people give."""
 
 _EPILOG: Final = """\
 NODE is a node (home, ipn:3) or the full endpoint ID of an echo service. Without --count it goes on until it is
@@ -83,16 +82,7 @@ def add_parsers(commands: Commands, common: Parser) -> None:
 
 def echo_service(text: str) -> str:
     """`home` and `dtn://home/` to dtn://home/echo, `ipn:3` and `ipn:3.0` to ipn:3.7; a full endpoint ID as it is."""
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text):
-        return f"dtn://{text}/echo"
-    if re.fullmatch(r"dtn://[!-.0-~]+/[!-~]*", text):
-        return f"{text}echo" if text.endswith("/") else text
-    match = re.fullmatch(r"ipn:([0-9]+)(\.[0-9]+)?(\.[0-9]+)?", text)
-    if match is None:
-        raise ArgumentTypeError(f"{text!r} is no node; write its name (home), dtn://home/ or ipn:3")
-    if match[2] is None:
-        return f"{text}.7"
-    return f"{text[:-2]}.7" if text.endswith(".0") else text
+    return service_endpoint(text, "echo", "7")
 
 
 def _interval_s(text: str) -> float:
@@ -133,7 +123,7 @@ class PingRun:
         self._timeout_s = timeout_s
         self._out = out
         self._tag = os.urandom(TAG_BYTES)
-        self._endpoint = _endpoint(client.hello["node"], self._tag)
+        self._endpoint = answers_endpoint(client.hello["node"], "ping", self._tag)
         self._receiver = client.recv_open(self._endpoint)
         self._sent_at: dict[int, float] = {}
         self._began_at = time.monotonic()
@@ -243,10 +233,3 @@ class PingRun:
             )
         else:
             self._out.line(f"{message.size_bytes} bytes from {message.source}: seq={number} time={rtt_ms:.3f} ms")
-
-
-def _endpoint(node: str, tag: bytes) -> str:
-    """An endpoint of this node that nobody else uses."""
-    if node.startswith("ipn:"):
-        return f"{node[:-1]}{SERVICE_FIRST + int.from_bytes(tag[:4], 'big')}"
-    return f"{node}ping-{tag.hex()}"

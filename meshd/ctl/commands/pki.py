@@ -87,7 +87,7 @@ def _add_revoke(actions: Commands, common: Parser) -> None:
         help="revoke certificates, renew the list",
         description="Revoke a certificate by its serial number, or all that a node has; without either renew the list.",
         epilog="example:\n  meshctl pki revoke --dir /media/safe/exercise dpop1\n"
-        "Then give crl.pem and link.peers to every node.",
+        "Then give crl.pem, link.peers and signing.peers to every node.",
     )
     parser.add_argument("whom", metavar="WHOM", nargs="?", default="", help="node ID, dpop1 alone, or serial number")
     _add_folder(parser)
@@ -195,7 +195,9 @@ def _revoke(args: Namespace, out: Output) -> int:
         return 0
     for row in rows:
         out.line(f"revoked {row['serial']} of {', '.join(row['nodes'])}")
-    out.chatter("the lists are renewed: give crl.pem and link.peers to every node, then `meshctl reload` there")
+    out.chatter(
+        "the lists are renewed: give crl.pem, link.peers and signing.peers to every node, then `meshctl reload` there"
+    )
     return 0
 
 

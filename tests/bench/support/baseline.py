@@ -13,7 +13,7 @@ CHANGE_MIN: Final = 0.10
 """Smaller changes are noise, and are not called better or worse."""
 SYNC_FACTOR: Final = 1.5
 """A disk that syncs this many times slower or faster is another disk, or a busy one."""
-LOWER_IS_BETTER: Final = ("_ms", "_s", "_mb", "_percent", "_bytes_per_bundle")
+LOWER_IS_BETTER: Final = ("_us", "_ms", "_s", "_mb", "_percent", "_bytes_per_bundle")
 LOWER_IS_BETTER_FROM: Final = (
     "cpu_",
     "rss_",

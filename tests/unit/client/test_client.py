@@ -42,6 +42,12 @@ def test_every_method_of_the_protocol_has_one_of_the_client(daemon: FakeDaemon, 
         "bundles.cancel": lambda _: {"cancelled": 3},
         "reload": lambda _: {"changed": [], "needs_restart": ["node.id"]},
         "events.subscribe": lambda _: {},
+        "contacts.list": lambda _: {"contacts": [], "total": 0},
+        "routes.list": lambda _: {"routes": [], "nodes": 0},
+        "contacts.add": lambda _: {"ref": "3f9a1c0b", "total": 1},
+        "contacts.remove": lambda _: {"removed": 1, "total": 0},
+        "contacts.import": lambda params: {"total": 2, "warnings": [params["name"]]},
+        "contacts.export": lambda _: {"data": b"plan", "size_bytes": 4, "warnings": []},
     }
     daemon.load("aaaa", b"hello")
     assert client.peers() == [{"node": "dtn://home/"}]
@@ -53,6 +59,12 @@ def test_every_method_of_the_protocol_has_one_of_the_client(daemon: FakeDaemon, 
     assert client.bundles()["total"] == 5
     assert client.cancel_bundle("3f9a") == 3
     assert client.reload()["needs_restart"] == ["node.id"]
+    assert client.contacts()["total"] == 0
+    assert client.routes() == {"routes": [], "nodes": 0}
+    assert client.add_contact({"from": "dtn://a/", "to": "dtn://b/", "rate": "1 bit/s"})["ref"] == "3f9a1c0b"
+    assert client.remove_contacts({"all": True})["removed"] == 1
+    assert client.import_contacts(b"", name="p") == {"total": 2, "warnings": ["p"]}
+    assert client.export_contacts() == (b"plan", [])
     assert client.send_bytes("dtn://home/inbox", b"abc").size_bytes == 3
     submission = client.send_open("dtn://home/inbox")
     client.send_data(submission, b"abc")

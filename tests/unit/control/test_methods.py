@@ -20,6 +20,9 @@ READ_ONLY = {
     "bundles.list",
     "bundles.show",
     "bundles.explain",
+    "contacts.list",
+    "contacts.export",
+    "routes.list",
     "emcon.status",
     "events.subscribe",
 }

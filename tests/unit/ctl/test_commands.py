@@ -30,6 +30,16 @@ LINK = {
     "received_bytes": 0,
     "rate_bps": 256_000,
     "reason": None,
+    "score": {
+        "rate_bps": 204_800,
+        "loss_out": 0.05,
+        "loss_in": 0.01,
+        "owd_s": 0.306,
+        "availability": 0.98,
+        "mean_outage_s": 12.0,
+        "expected_1kib_s": 0.71,
+        "expected_1mib_s": 43.912,
+    },
     "fountain": {
         "peer": "silent on order",
         "rtt_s": 0.613,
@@ -93,9 +103,11 @@ def test_status(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_tables_are_aligned(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
-    head, row = text(capsys, "links").splitlines()
+    head, row, _, score_head, score = text(capsys, "links").splitlines()
     assert row[head.index("STATE") :].startswith("up ")
     assert row.endswith("-")
+    assert score_head.split()[:4] == ["BEARER", "NEIGHBOUR", "GOODPUT", "LOSS"]
+    assert score.split("kbit/s")[1].split() == ["5.0%", "1.0%", "306.0", "ms", "98.0%", "0.710", "s", "43.912", "s"]
     head, row = text(capsys, "peers").splitlines()
     assert row[head.index("STATE") :].startswith("silent")
     assert row.endswith("never")
@@ -104,7 +116,8 @@ def test_tables_are_aligned(daemon: FakeDaemon, capsys: pytest.CaptureFixture[st
 def test_what_fountain_links_measure(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
     daemon.replies["links"] = lambda _: {"links": [LINK, LINK | {"bearer": "lan0", "fountain": None}]}
     lines = text(capsys, "links", "--verbose").splitlines()
-    assert [line.split()[0] for line in lines if line.strip()] == ["BEARER", "satcom0", "lan0", "BEARER", "satcom0"]
+    heads = [line.split()[0] for line in lines if line.strip()]
+    assert heads == [*2 * ["BEARER", "satcom0", "lan0"], "BEARER", "satcom0"]
     assert lines[-1].split()[-12:] == ["256", "kbit/s", "613", "ms", "5.1%", "0.0%", "7.1%", "3", "/", "0", "0", "1"]
 
 

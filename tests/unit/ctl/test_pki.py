@@ -17,6 +17,7 @@ from meshd.security.identity import IdentityError, read_trust
 from meshd.security.keys import private_key_from_pem
 from meshd.security.link_keys import LinkKeys, parse_link_keys_untrusted
 from meshd.security.link_peers import link_private_key_from_pem, parse_link_peers_untrusted
+from meshd.security.signing_peers import SigningFiles, parse_signing_peers_untrusted, signing_key_from_pem
 
 Capture = pytest.CaptureFixture[str]
 
@@ -81,6 +82,19 @@ def peers_of(folder: Path) -> dict[Eid, bytes]:
     found = {path.read_bytes() for path in folder.rglob("link.peers")}
     assert len(found) == 1
     return parse_link_peers_untrusted(found.pop(), "link.peers")
+
+
+def test_every_node_gets_a_signing_key_that_all_others_hear_of(folder: Path, capsys: Capture) -> None:
+    for name in ("dpop1", "home"):
+        call(folder, capsys, "issue", name)
+    (data,) = {path.read_bytes() for path in folder.rglob("signing.peers")}
+    peers = parse_signing_peers_untrusted(data, "signing.peers")
+    for name in ("dpop1", "home"):
+        pem = (folder / "nodes" / name / "signing.key").read_bytes()
+        SigningFiles(signing_key_from_pem(pem, "signing.key"), peers).check(Eid(f"dtn://{name}/"))
+    call(folder, capsys, "revoke", "dpop1")
+    (data,) = {path.read_bytes() for path in folder.rglob("signing.peers")}
+    assert set(parse_signing_peers_untrusted(data, "signing.peers")) == {Eid("dtn://home/")}
 
 
 def test_every_node_gets_a_link_key_that_all_others_hear_of(folder: Path, capsys: Capture) -> None:

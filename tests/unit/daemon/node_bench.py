@@ -20,7 +20,8 @@ from meshd.link.identity import LinkId
 from meshd.node import commands as cmd
 from meshd.node import events as ev
 from meshd.node.agent import Agent
-from meshd.routing.static_router import StaticRouter
+from meshd.routing.contact_plan import ContactPlan
+from meshd.routing.contact_router import ContactRouter
 from tests.unit.node.playbook import LAN_BEARER, NEIGHBOURS, NODE, SAT_BEARER, UTC_OFFSET_MS, node_settings
 
 LIFETIME_MS = 3_600_000
@@ -46,8 +47,13 @@ class MemoryStore:
         self.data: dict[tuple[int, int], bytes] = {}
         self.streamed: list[cmd.StreamCommand] = []
         self.fails: str | None = None
+        self.prepares = False
         self.queued = trio.Event()
         self._next = 0
+
+    def prepare(self, group: cmd.WriteStore) -> bool:
+        """StorePort: it commits when the test says so."""
+        return self.prepares
 
     def submit(self, group: cmd.WriteStore) -> None:
         """StorePort."""
@@ -153,7 +159,7 @@ class NodeBench:
             node_settings(quota_bytes=10**9, **changes),
             (LAN_BEARER, SAT_BEARER),
             NEIGHBOURS,
-            StaticRouter(()),
+            ContactRouter(NODE, ContactPlan()),
             frozenset(),
             self.now,
         )

@@ -70,6 +70,18 @@ def test_read_back_from_the_store_after_waiting() -> None:
     assert data.count(b"x" * 50_000) == 1
 
 
+def test_own_bundle_leaves_before_it_is_handed_to_a_store_that_is_prepared() -> None:
+    bench = NodeBench()
+    bench.store.prepares = True
+    up(bench)
+    bench.store.queue.clear()
+    destination = parse_eid("dtn://home/inbox")
+    bench.dispatch(ev.MessageSubmitted(1, INBOX, destination, 1, 1000, True, b"hello", is_last=True))
+    assert len(bench.bearers["sat0"].sent) == len(bench.store.queue) == 1
+    bench.commit()
+    assert len(bench.bearers["sat0"].sent) == 1
+
+
 def test_own_bundle_carries_no_previous_node() -> None:
     bench = NodeBench()
     up(bench)

@@ -4,7 +4,9 @@
 from meshd.bundle.eid import parse_eid
 from meshd.link.identity import LinkId
 from meshd.link.link_table import LinkTable
+from meshd.link.metric import LinkSample
 from meshd.link.settings import BearerKind, BearerSettings, NeighbourSettings, Posture
+from meshd.link.switching import EVALUATIONS
 
 DPOP2 = parse_eid("dtn://dpop2/")
 HOME = parse_eid("dtn://home/")
@@ -102,3 +104,42 @@ def test_one_of_two_links_to_a_neighbour_goes() -> None:
     links.mark_up(QUICK, 1.0)
     assert links.usable_links(DPOP2) == [QUICK]
     assert str(QUICK) == "quick>dtn://dpop2/"
+
+
+def test_the_order_follows_what_is_measured() -> None:
+    links = table(QUICK, ALSO)
+    for link in (QUICK, ALSO):
+        links.mark_up(link, 0)
+    version = links.version
+    assert links.usable_links(DPOP2) == [ALSO, QUICK]
+    for second in range(2 * EVALUATIONS):
+        links.measure(ALSO, LinkSample(goodput_bps=100), float(second))
+    assert links.usable_links(DPOP2) == [QUICK, ALSO]
+    assert links.version > version
+    metric = links.metric(ALSO)
+    assert metric is not None
+    assert metric.rate_bps < 5000
+
+
+def test_a_link_that_returns_has_to_prove_itself() -> None:
+    links = table(SLOW, QUICK)
+    for link in (SLOW, QUICK):
+        links.mark_up(link, 0)
+    links.mark_down(QUICK, "cut", 1.0)
+    assert links.usable_links(DPOP2) == [SLOW]
+    links.mark_up(QUICK, 2.0)
+    orders = []
+    for second in range(EVALUATIONS):
+        orders.append(links.usable_links(DPOP2))
+        links.measure(QUICK, LinkSample(rtt_s=0.1), 3.0 + second)
+    assert orders == [[SLOW, QUICK]] * EVALUATIONS
+    assert links.usable_links(DPOP2) == [QUICK, SLOW]
+    metric = links.metric(QUICK)
+    assert metric is not None
+    assert (metric.outages, metric.mean_outage_s) == (1, 1.0)
+
+
+def test_what_is_measured_on_a_link_that_is_gone_is_passed_over() -> None:
+    links = table(SLOW)
+    links.measure(QUICK, LinkSample(goodput_bps=1), 1.0)
+    assert links.metric(QUICK) is None

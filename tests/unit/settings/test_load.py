@@ -103,7 +103,7 @@ def test_every_key_reaches_its_setting() -> None:
     satcom, lan = configuration.bearers
     assert (satcom.name, satcom.kind, satcom.device) == ("satcom0", BearerKind.SATCOM, "eth1")
     assert (satcom.listen, satcom.rate_bps, satcom.mark, satcom.keepalive_s) == ("[::]:4556", 2_000_000, 0x6D02, 30)
-    assert (lan.device, lan.radiating, lan.listen, lan.mark, lan.keepalive_s) == ("lan0", False, None, 0x6D01, 15)
+    assert (lan.device, lan.radiating, lan.listen, lan.mark, lan.keepalive_s) == ("lan0", False, None, 0x6D01, 1)
 
     assert [(each.bearer, each.address) for each in configuration.neighbours] == [
         ("satcom0", "10.11.0.1:4556"),

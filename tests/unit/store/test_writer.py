@@ -12,6 +12,7 @@ import trio.testing
 from meshd.base.errors import StoreError
 from meshd.bundle.record import BundleId, PayloadRef
 from meshd.node.commands import WriteStore
+from meshd.node.state import CREATION_NOTE
 from meshd.store import writer as writer_module
 from meshd.store.disk_pace import DiskPace
 from meshd.store.segment_log import SegmentLog
@@ -385,6 +386,33 @@ async def test_a_quick_disk_is_waited_for(nursery: trio.Nursery, monkeypatch: py
     disk.crash()
     assert sequences(open_log(disk)[1]) == {2}
     await writer.close()
+
+
+async def test_what_was_prepared_is_committed_at_once(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where that is sure: in a segment that is there, and while no creation timestamp waits to be reserved."""
+    monkeypatch.setattr(writer_module, "DiskPace", _QuickPace)
+    disk = fake_disk()
+    log, _ = open_log(disk)
+    answers = _Answers()
+    writer = _writer(log, answers)
+    await nursery.start(lambda task_status: writer.run(task_status=task_status))
+    assert not writer.prepare(put(1)), "there is no segment yet"
+    writer.submit(put(1))
+    writer.submit(delete(1))
+    group = put(2)
+    assert writer.prepare(group)
+    assert len(answers.batches) == 1
+    writer.submit(group)
+    assert [len(batch) for batch in answers.batches] == [1, 2], "with what lay about"
+    assert not writer.prepare(put(3, data=bytes(writer_module.SMALL_MAX_BYTES + 1)))
+    assert not writer.prepare(WriteStore(put(3).puts, notes={CREATION_NOTE: b""}))
+    writer.submit(WriteStore(notes={CREATION_NOTE: b""}))
+    assert not writer.prepare(put(3)), "the reservation is not durable"
+    writer.submit(put(3))
+    disk.capacity_bytes = 0
+    assert not writer.prepare(put(4)), "the disk is full"
+    await writer.close()
+    assert not writer.prepare(put(5)), "it is closed"
 
 
 async def test_nobody_waits_where_it_is_forbidden(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
