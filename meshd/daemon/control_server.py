@@ -6,7 +6,6 @@ mean is left to the ControlHandler, how the socket is opened to `unix_socket.py`
 """
 
 import os
-import socket
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
@@ -17,9 +16,9 @@ from meshd.control.errors import ControlError
 from meshd.control.frames import Response, encode_frame
 from meshd.control.server_session import OUTPUT_QUEUE_MAX_BYTES, HelloInfo, ServerSession
 from meshd.control.settings import ControlSettings
-from meshd.daemon.control_connection import LAST_WORDS_S, STALLED_S, ControlConnection
+from meshd.daemon.control_connection import LAST_WORDS_S, STALLED_S, CallLog, ControlConnection
 from meshd.daemon.control_handler import ControlHandler
-from meshd.daemon.control_peer import CREDENTIALS_SIZE_BYTES, find_peer, may_mutate
+from meshd.daemon.control_peer import RoleGids, find_peer, rights_of
 from meshd.daemon.unix_socket import UnixSocket
 
 SESSIONS_MAX: Final = 64
@@ -42,9 +41,13 @@ class ControlServer:
         settings: ControlSettings,
         handler: ControlHandler,
         hello: HelloInfo,
+        audit: CallLog,
         limits: ServerLimits | None = None,
     ) -> None:
         """Do nothing yet; `serve` opens the socket."""
+        self._settings = settings
+        self._audit = audit
+        self._gids = RoleGids(operator=os.getegid())
         self._socket = UnixSocket("control", settings.socket, settings.group)
         self._handler = handler
         self._hello = hello
@@ -59,6 +62,7 @@ class ControlServer:
           UnixSocketError: the path is taken, too long or not writable, or there is no such group.
         """
         with self._socket.open() as listener:
+            self._gids = self._find_gids()
             task_status.started()
             await trio.serve_listeners(self._serve_connection, [trio.SocketListener(listener)])
 
@@ -68,14 +72,25 @@ class ControlServer:
             return
         self._sessions += 1
         try:
-            credentials = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS_SIZE_BYTES)
-            peer = await trio.to_thread.run_sync(find_peer, credentials)
+            peer = await trio.to_thread.run_sync(find_peer, stream.socket)
             machine = ServerSession(self._hello, trio.current_time(), self._limits.output_queue_max_bytes)
-            mutating = may_mutate(peer, self._socket.gid, os.geteuid())
-            session = ControlConnection(stream, machine, next(self._session_ids), peer, mutating)
+            rights = rights_of(peer, self._gids, os.geteuid())
+            session = ControlConnection(stream, machine, next(self._session_ids), peer, rights, self._audit)
             await session.serve(self._handler, self._limits.stalled_s)
         finally:
             self._sessions -= 1
+
+    def _find_gids(self) -> RoleGids:
+        """Errors: UnixSocketError: there is no such group."""
+        settings, find = self._settings, self._socket.find_group
+        operator = find("[control] operator_group", settings.operator_group)
+        return RoleGids(
+            operator=self._socket.gid if operator is None else operator,
+            viewer=find("[control] viewer_group", settings.viewer_group),
+            security=find("[control] security_group", settings.security_group),
+            admin=find("[control] admin_group", settings.admin_group),
+            breaks=find("[control] break_group", settings.break_group),
+        )
 
     async def _turn_away(self, stream: trio.SocketStream) -> None:
         """Tell one client too many why it is closed, waiting only briefly."""
