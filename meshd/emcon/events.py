@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from meshd.emcon.gate import GateCounters
 from meshd.emcon.order import OrderState
+from meshd.emcon.schedule import Schedule
 from meshd.emcon.settings import EmconSettings
 from meshd.link.settings import BearerSettings
 
@@ -31,6 +32,8 @@ class OrderGiven:
     by: str
     reason: str | None
     wall_ms: int | None
+    schedule: Schedule | None = None
+    """Replaces the one before it; None: that one stays."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ class GateCounters:
     """Frames that the gate dropped."""
     is_open: bool
     """The gate's own state, as the kernel has it."""
+    marked_frames: int = 0
+    """Let out by `break_for` since the gate was last laid."""
+    marked_bytes: int = 0
 
 
 class EmissionGate(Protocol):
@@ -31,6 +34,13 @@ class EmissionGate(Protocol):
 
     def open(self, device: str, lease_s: float | None) -> None:
         """Let frames leave for `lease_s` seconds (None: until closed). Calling again renews the lease."""
+
+    def break_for(self, device: str, mark: int, quota_bytes: int, window_s: float) -> None:
+        """Let frames with this SO_MARK leave a closed device until the window or the quota is over.
+
+        The kernel ends it by itself; `close` then makes all layers whole again. A gate that is laid anew meanwhile
+        (`reapply` after a flushed ruleset) ends the window. Neighbour entries must be permanent: ARP carries no mark.
+        """
 
     def reapply(self) -> list[str]:
         """Compare the kernel with what was asked for and mend it. Returns what was mended, in words."""
@@ -69,6 +79,10 @@ class NoGate:
         self._devices.update(devices)
 
     def open(self, device: str, lease_s: float | None) -> None:
+        """Nothing."""
+        self._devices.add(device)
+
+    def break_for(self, device: str, mark: int, quota_bytes: int, window_s: float) -> None:
         """Nothing."""
         self._devices.add(device)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An EMCON order, the one that comes back after it, and their form in the state file.
 
-The file is one line `meshd-emcon 1 SHA256` and a JSON object, so that a person can read what holds and a torn or edited
-file is told from a valid one. Reading and writing files is for the shell.
+The file is one line `meshd-emcon 2 SHA256` and a JSON object, so that a person can read what holds and a torn or edited
+file is told from a valid one. Version 1 had no schedule. Reading and writing files is for the shell.
 """
 
 import enum
@@ -12,13 +12,19 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from meshd.base.errors import MeshdError
+from meshd.emcon.schedule import Schedule
+from meshd.emcon.schedule_record import schedule_as_map, schedule_from_map
 
 STATE_SIZE_MAX_BYTES: Final = 64 * 1024
 """A longer state file is not ours."""
 FOR_MAX_S: Final = 366 * 86400.0
 NAME_SIZE_MAX: Final = 256
 REASON_SIZE_MAX: Final = 1024
-_MAGIC: Final = "meshd-emcon 1"
+SCHEDULED: Final = "scheduled"
+"""The profile of an order that leaves it to the schedule."""
+_MAGIC: Final = "meshd-emcon 2"
+_MAGIC_UNSCHEDULED: Final = "meshd-emcon 1"
+_STATE_FIELDS: Final = {"order", "is_bounded", "before"}
 _FIELDS: Final = {"profile", "by", "reason", "since_ms", "until_ms"}
 
 
@@ -53,10 +59,17 @@ class OrderState:
     is_bounded: bool
     before: Order | None
     """None with `is_bounded`: what holds at boot comes back."""
+    schedule: Schedule | None = None
+    """The last one that was ordered; it holds where an order says so."""
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether the schedule holds now, or comes back."""
+        return any(each is not None and each.profile == SCHEDULED for each in (self.order, self.before))
 
     def after(self) -> Self | None:
         """What is persisted once an order with an end is over."""
-        return None if self.before is None else type(self)(self.before, is_bounded=False, before=None)
+        return None if self.before is None else type(self)(self.before, False, None, self.schedule)
 
 
 def left_s(order: Order, wall_ms: int | None) -> float | None:
@@ -84,6 +97,7 @@ def encode_state(state: OrderState) -> bytes:
             "order": _as_map(state.order),
             "is_bounded": state.is_bounded,
             "before": None if state.before is None else _as_map(state.before),
+            "schedule": None if state.schedule is None else schedule_as_map(state.schedule),
         },
         indent=1,
         sort_keys=True,
@@ -100,18 +114,32 @@ def decode_state_untrusted(data: bytes) -> OrderState:
         raise StateError(f"it is longer than {STATE_SIZE_MAX_BYTES} bytes")
     head, _, body = data.partition(b"\n")
     body = body.removesuffix(b"\n")
-    if head != f"{_MAGIC} {hashlib.sha256(body).hexdigest()}".encode():
+    digest = hashlib.sha256(body).hexdigest()
+    is_scheduling = head == f"{_MAGIC} {digest}".encode()
+    if not is_scheduling and head != f"{_MAGIC_UNSCHEDULED} {digest}".encode():
         raise StateError("its checksum does not match: it is torn or was edited")
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as exc:
         raise StateError("it is not JSON") from exc
-    if not isinstance(value, dict) or set(value) != {"order", "is_bounded", "before"}:
+    if not isinstance(value, dict) or set(value) != _STATE_FIELDS | ({"schedule"} if is_scheduling else set()):
         raise StateError("it does not have the fields of a state file")
     if not isinstance(value["is_bounded"], bool):
         raise StateError("`is_bounded` is not true or false")
     before = None if value["before"] is None else _as_order(value["before"])
-    return OrderState(_as_order(value["order"]), value["is_bounded"], before)
+    state = OrderState(_as_order(value["order"]), value["is_bounded"], before, _as_schedule(value.get("schedule")))
+    if state.is_scheduled and state.schedule is None:
+        raise StateError("it says that the schedule holds, and has none")
+    return state
+
+
+def _as_schedule(value: Any) -> Schedule | None:
+    if value is None:
+        return None
+    schedule = schedule_from_map(value)
+    if schedule is None:
+        raise StateError("its schedule is not valid")
+    return schedule
 
 
 def _as_map(order: Order) -> dict[str, str | int | None]:

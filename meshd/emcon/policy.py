@@ -5,11 +5,13 @@ Towards silence: shut the gate first, in one transaction, then tell everybody, t
 that fails, with an alarm. Towards OPEN: persist first; where that fails the order is refused and nothing opens. An
 order that shuts one bearer and opens another does both in that sequence. An order with an end (`for_s`) brings back the
 one before it, one order deep. At boot a valid state file decides; without one, `boot_posture`. Where an order has an
-end and nobody knows the time, the stricter of it and of what would come back holds.
+end and nobody knows the time, the stricter of it and of what would come back holds. An order that says `scheduled`
+leaves it to the schedule: nothing is written when that opens or shuts, since the order is durable.
 
-`upkeep` keeps the gate as it is decided here. Schedules, RESTRICTED, breaking silence and hold-off come later.
+`wanted` says what an order gives each bearer, `upkeep` keeps the gate as it is decided here.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
@@ -39,18 +41,12 @@ from meshd.emcon.events import (
     SettingsChanged,
     TimerFired,
 )
-from meshd.emcon.order import Order, OrderState, Source, left_s, wrong_with_order
-from meshd.emcon.profile import (
-    UnknownProfileError,
-    boot_postures,
-    device_postures,
-    find_profile,
-    leased_devices,
-    profile_postures,
-    stricter_of,
-)
+from meshd.emcon.order import SCHEDULED, Order, OrderState, Source, left_s, wrong_with_order
+from meshd.emcon.profile import UnknownProfileError, device_postures, leased_devices, stricter_of
+from meshd.emcon.schedule import Schedule
 from meshd.emcon.settings import EmconSettings
 from meshd.emcon.upkeep import OpenDevices, Upkeep, alarm
+from meshd.emcon.wanted import Wanted
 from meshd.link.settings import BearerSettings, Posture
 
 RETRY_S: Final = 5.0
@@ -75,8 +71,7 @@ class EmconPolicy:
     """One node's posture. Every bearer starts shut; `Booted` must be the first event."""
 
     def __init__(self, settings: EmconSettings, bearers: Sequence[BearerSettings]) -> None:
-        self._settings = settings
-        self._bearers = tuple(bearers)
+        self._wanted = Wanted(settings, bearers)
         self._state: OrderState | None = None
         self._boot_ms: int | None = None
         self._postures = {bearer.name: Posture.RX_ONLY for bearer in bearers}
@@ -84,6 +79,7 @@ class EmconPolicy:
         self._pending: _Pending | None = None
         self._writes = 0
         self._save_at: float | None = None
+        self._schedule_at = math.inf
         self._clock_at: float | None = None
         self._unsaved: str | None = None
         self._upkeep = Upkeep()
@@ -115,19 +111,39 @@ class EmconPolicy:
         """Why what holds now would not survive a restart; None: it would."""
         return self._unsaved
 
+    @property
+    def is_opening(self) -> bool:
+        """What is being written would open something: it does so only when that is durable."""
+        return self._pending is not None and self._pending.opens
+
     def check_settings(self, settings: EmconSettings) -> None:
         """Could this configuration be taken while the orders of now hold?
 
         Errors: UnknownProfileError.
         """
-        states = (self._state, None if self._pending is None else self._pending.state)
-        for state in (state for state in states if state is not None):
-            find_profile(settings, state.order.profile)
-            if state.before is not None:
-                find_profile(settings, state.before.profile)
+        wanted = Wanted(settings, self._wanted.bearers)
+        for state in (self._state, None if self._pending is None else self._pending.state):
+            if state is not None:
+                wanted.check(state)
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The last one that was ordered, in force or not."""
+        return None if self._state is None else self._state.schedule
+
+    def opens_at_ms(self, now: float) -> int | None:
+        """Unix time at which the schedule opens something that is shut now; None: no such time is known."""
+        return self._wanted.next_opening_ms(self._state, now, self._postures)
+
+    def preview(self, profile: str, schedule: Schedule | None, now: float) -> dict[str, Posture]:
+        """What an order would give each bearer now. Errors: UnknownProfileError."""
+        order = Order(profile, "", None, None, None)
+        return self._wanted.by(order, schedule or self.schedule, now)
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """What is to be done about an event."""
+        if isinstance(event, Booted | OrderGiven | TimerFired):
+            self._wanted.clock.read(event.wall_ms, now)
         match event:
             case Booted():
                 commands = self._boot(event, now)
@@ -151,18 +167,21 @@ class EmconPolicy:
                 commands = self._take_settings(event, now)
             case _ as never:
                 assert_never(never)
+        self._schedule_at = self._wanted.look_at(self._state, now)
         return [*commands, WakeAt(self._next_wake())]
 
     def _boot(self, event: Booted, now: float) -> list[Command]:
         self._boot_ms = event.wall_ms
         problem = event.problem
         if event.state is not None:
+            self._wanted.clock.was(event.state.order.since_ms)
             try:
+                self._wanted.check(event.state)
                 return self._resume(event.state, event.wall_ms, now)
             except UnknownProfileError as exc:
                 problem = str(exc)
         self._state = None
-        commands = self._enter(boot_postures(self._settings, self._bearers), now)
+        commands = self._enter(self._wanted.boot(), now)
         if problem is not None:
             # Not overwritten: what is wrong with it may be of interest, and the next order replaces it.
             commands.append(alarm(f"the EMCON state is not valid, what is configured for boot holds: {problem}"))
@@ -170,12 +189,12 @@ class EmconPolicy:
 
     def _resume(self, state: OrderState, wall_ms: int | None, now: float) -> list[Command]:
         """Take up persisted orders after a restart, or after the clock has become known."""
-        ordered = self._postures_of(state.order)
+        ordered = self._wanted.of(state, now)
         if not state.is_bounded:
             self._state, self._deadline, self._clock_at = state, None, None
             return [*self._enter(ordered, now), self._report("emcon.resumed")]
         remaining_s = left_s(state.order, wall_ms)
-        returning = self._postures_of(state.before)
+        returning = self._wanted.after(state, now)
         if remaining_s is None:
             first = self._clock_at is None
             self._state, self._deadline, self._clock_at = state, None, now + RETRY_S
@@ -191,22 +210,26 @@ class EmconPolicy:
         return [*self._enter(ordered, now), self._report("emcon.resumed")]
 
     def _take_order(self, event: OrderGiven, now: float) -> list[Command]:
+        schedule = event.schedule or self.schedule
         refusal = wrong_with_order(event.for_s, event.by, event.reason)
-        try:
-            profile = find_profile(self._settings, event.profile)
-        except UnknownProfileError as exc:
-            return [OrderRefused(event.number, str(exc))]
+        if event.profile == SCHEDULED and schedule is None:
+            refusal = "there is no schedule: give one with `meshctl emcon schedule`"
         if refusal is not None:
             return [OrderRefused(event.number, refusal)]
         until_ms = None
         if event.for_s is not None and event.wall_ms is not None:
             until_ms = event.wall_ms + round(event.for_s * 1000)
-        order = Order(profile.name, event.by, event.reason, event.wall_ms, until_ms)
+        order = Order(event.profile, event.by, event.reason, event.wall_ms, until_ms)
         bounded = event.for_s is not None
-        state = OrderState(order, bounded, self._base() if bounded else None)
+        state = OrderState(order, bounded, self._base() if bounded else None, schedule)
         deadline = None if event.for_s is None else now + event.for_s
-        postures = profile_postures(profile, self._bearers)
-        return self._begin(state, postures, deadline, event.number)
+        try:
+            self._wanted.check(state)
+        except UnknownProfileError as exc:
+            return [OrderRefused(event.number, str(exc))]
+        if event.profile == SCHEDULED:
+            self._wanted.clock.vouch(event.wall_ms, now)
+        return self._begin(state, self._wanted.of(state, now), deadline, event.number)
 
     def _begin(
         self,
@@ -217,7 +240,7 @@ class EmconPolicy:
     ) -> list[Command]:
         """Shut what is to be shut, at once; what is to be opened waits for the disk."""
         silent = stricter_of(self._postures, postures)
-        opens = silent != postures
+        opens = silent != postures or self._wanted.outlasts(postures, self._state)
         commands = self._shut(silent)
         if self._pending is not None and self._pending.number is not None:
             commands.append(OrderRefused(self._pending.number, "a newer order has taken its place"))
@@ -236,7 +259,7 @@ class EmconPolicy:
         commands: list[Command] = []
         if pending.opens:
             self._state, self._deadline, self._clock_at = pending.state, pending.deadline, None
-            commands = [*self._enter(self._ordered(pending.state), now), self._report("emcon.order")]
+            commands = [*self._enter(self._wanted.of(pending.state, now), now), self._report("emcon.order")]
         if pending.number is not None:
             commands.append(OrderHolds(pending.number))
         return commands
@@ -257,10 +280,19 @@ class EmconPolicy:
         return commands
 
     def _tick(self, wall_ms: int | None, now: float) -> list[Command]:
-        commands: list[Command] = []
-        if self._pending is None:
-            commands += self._tick_order(wall_ms, now)
+        commands = self._tick_order(wall_ms, now) if self._pending is None else []
+        commands += self._keep_schedule(now)
         return [*commands, *self._upkeep.tick(self._open_devices(), now)]
+
+    def _keep_schedule(self, now: float) -> list[Command]:
+        """Shut and open as the schedule says; while a write is under way nothing is opened."""
+        state = self._state
+        if state is None or state.order.profile != SCHEDULED or self._clock_at is not None:
+            return []
+        target = self._wanted.of(state, now)
+        if self._pending is not None:
+            return self._shut(stricter_of(self._postures, target))
+        return [] if target == self._postures else [*self._enter(target, now), self._report("emcon.schedule")]
 
     def _tick_order(self, wall_ms: int | None, now: float) -> list[Command]:
         state = self._state
@@ -269,7 +301,7 @@ class EmconPolicy:
         if self._save_at is not None and self._save_at > now:
             return []
         if state is not None and self._deadline is not None and self._deadline <= now:
-            return self._begin(state.after(), self._postures_of(state.before), None, None)
+            return self._begin(state.after(), self._wanted.after(state, now), None, None)
         if self._save_at is not None:
             return self._save()
         return []
@@ -306,22 +338,14 @@ class EmconPolicy:
 
     def _take_settings(self, event: SettingsChanged, now: float) -> list[Command]:
         """`check_settings` has been asked before."""
-        self._settings, self._bearers = event.settings, tuple(event.bearers)
+        self._wanted.settings, self._wanted.bearers = event.settings, tuple(event.bearers)
         self._postures = {bearer.name: self._postures.get(bearer.name, Posture.RX_ONLY) for bearer in event.bearers}
         if self._pending is not None:
             return self._enter(dict(self._postures), now)
-        target = self._ordered(self._state)
+        target = self._wanted.of(self._state, now)
         if self._clock_at is not None and self._state is not None:
-            target = stricter_of(target, self._postures_of(self._state.before))
+            target = stricter_of(target, self._wanted.after(self._state, now))
         return [*self._enter(target, now), self._report("emcon.settings")]
-
-    def _postures_of(self, order: Order | None) -> dict[str, Posture]:
-        if order is None:
-            return boot_postures(self._settings, self._bearers)
-        return profile_postures(find_profile(self._settings, order.profile), self._bearers)
-
-    def _ordered(self, state: OrderState | None) -> dict[str, Posture]:
-        return self._postures_of(None if state is None else state.order)
 
     def _base(self) -> Order | None:
         """What comes back after an order with an end; a second one of that sort brings back the same."""
@@ -330,25 +354,25 @@ class EmconPolicy:
         return self._state.before if self._state.is_bounded else self._state.order
 
     def _open_devices(self) -> OpenDevices:
-        leased = leased_devices(self._bearers)
-        devices = device_postures(self._postures, self._bearers)
+        leased = leased_devices(self._wanted.bearers)
+        devices = device_postures(self._postures, self._wanted.bearers)
         return {
-            device: self._settings.lease_s if device in leased else None
+            device: self._wanted.settings.lease_s if device in leased else None
             for device, posture in devices.items()
             if posture is Posture.OPEN
         }
 
     def _devices(self) -> list[str]:
         """Each once, in the order of the configuration."""
-        return list(dict.fromkeys(bearer.device for bearer in self._bearers))
+        return list(dict.fromkeys(bearer.device for bearer in self._wanted.bearers))
 
     def _shut_devices(self) -> frozenset[str]:
         return frozenset(self._devices()) - self._open_devices().keys()
 
     def _next_wake(self) -> float:
+        wishes = [self._upkeep.wake_at, self._schedule_at]
         if self._pending is not None:
-            return self._upkeep.wake_at
-        wishes = [self._upkeep.wake_at]
+            return min(wishes)
         wishes += [at for at in (self._save_at, self._clock_at) if at is not None]
         if self._deadline is not None:
             wishes.append(max(self._deadline, self._save_at or self._deadline))
@@ -367,8 +391,3 @@ class EmconPolicy:
                 "postures": postures,
             },
         )
-
-
-def _after(state: OrderState) -> OrderState | None:
-    """What is persisted once an order with an end is over."""
-    return None if state.before is None else OrderState(state.before, is_bounded=False, before=None)

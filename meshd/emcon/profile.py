@@ -15,7 +15,7 @@ from meshd.link.settings import BearerSettings, Posture
 Postures = Mapping[str, Posture]
 """By bearer; every bearer of the node is there."""
 
-STRICTNESS: Final = (Posture.OPEN, Posture.RX_ONLY)
+STRICTNESS: Final = (Posture.OPEN, Posture.RESTRICTED, Posture.RX_ONLY, Posture.OFF)
 """From the most permissive to the most silent."""
 
 

@@ -37,10 +37,14 @@ class Direction(enum.Enum):
 
 
 class Posture(enum.Enum):
-    """What may leave a bearer's device under EMCON. RESTRICTED and OFF come with their own issue."""
+    """What may leave a bearer's device under EMCON: only OPEN lets everything out."""
 
     OPEN = "OPEN"
+    RESTRICTED = "RESTRICTED"
+    """Marked flows within a quota; whoever can't hold it to that keeps it as silent as RX_ONLY."""
     RX_ONLY = "RX_ONLY"
+    OFF = "OFF"
+    """The device itself is down; whoever can't take it down keeps it as silent as RX_ONLY."""
 
 
 class TlsPolicy(enum.Enum):

@@ -50,6 +50,8 @@ class _Device:
     record: ShapingRecord = ()
     blocked_before: int = 0
     """Frames counted by chains that somebody removed since."""
+    mark: int | None = None
+    """Of the flow that its silence was broken for, until it is closed or opened again."""
     problems: dict[str, str] = field(default_factory=dict)
     """By layer."""
 
@@ -118,6 +120,26 @@ class KernelGate:
         if failure is not None:
             raise _gate_error(failure)
 
+    def break_for(self, device: str, mark: int, quota_bytes: int, window_s: float) -> None:
+        """Let one flow out of a closed device; nftables, which ends it by itself, comes last.
+
+        The other layers stay open for that flow until `close`, but nothing passes nftables when the window is over.
+        """
+        self.close([device])
+        state = self._devices[device]
+        found = self._tc.device(device)
+        if found is None:
+            raise GateError(f"emission gate: silence is not broken on {device}: {MISSING}")
+        try:
+            self._tc.attach_marked(found.index, mark)
+            self._tc.detach_drop(found.index)
+            self._unsilence_queue(device, found.index, state)
+            state.mark = mark
+            self._table.let_marked(device, mark, quota_bytes, window_s)
+        except NetlinkError as exc:
+            self.close([device])
+            raise _gate_error(exc) from exc
+
     def open(self, device: str, lease_s: float | None) -> None:
         """Let frames leave; nftables, which all pass, comes last. A device that is open gets its lease renewed."""
         state = self._devices.setdefault(device, _Device(is_closed=True))
@@ -178,11 +200,15 @@ class KernelGate:
     def _shut(self, devices: Sequence[str]) -> None:
         unchained = [name for name in devices if name not in self._chained]
         try:
-            self._table.shut(devices, unchained)
+            marks = {name: state.mark for name in devices if (state := self._devices[name]).mark is not None}
+            self._table.shut(devices, unchained, marks)
         except NetlinkError:
             self._rebuild()  # the table, a chain or a device is not what we thought
         else:
             self._chained.update(unchained)
+        finally:
+            for name in devices:
+                self._devices[name].mark = None
 
     def _let(self, device: str, lease_s: float) -> None:
         if device not in self._chained:
@@ -247,9 +273,15 @@ class KernelGate:
             if device is None:
                 state.problems["device"] = MISSING
                 return done
+            if state.mark is not None:
+                if not self._tc.has_marked(device.index):
+                    self._tc.attach_marked(device.index, state.mark)
+                    done.append("the clsact drop was not there")
+                return done
             if not self._tc.has_drop(device.index):
                 self._tc.attach_drop(device.index)
                 done.append("the clsact drop was not there")
+            self._tc.detach_marked(device.index)
         except NetlinkError as exc:
             if exc.errno == errno.ENODEV:
                 state.problems["device"] = MISSING
@@ -279,15 +311,20 @@ class KernelGate:
             state.problems["device"] = MISSING
             return
         try:
-            if left := self._tc.restore(device.index, state.record):
-                state.problems["qdisc"] = "shaping not restored: " + "; ".join(left)
-            state.record = ()
-            self._note(name, state)
+            self._unsilence_queue(name, device.index, state)
             self._tc.detach_drop(device.index)
+            self._tc.detach_marked(device.index)
+            state.mark = None
         except NetlinkError as exc:
             if exc.errno != errno.ENODEV:
                 raise
             state.problems["device"] = MISSING
+
+    def _unsilence_queue(self, name: str, index: int, state: _Device) -> None:
+        if left := self._tc.restore(index, state.record):
+            state.problems["qdisc"] = "shaping not restored: " + "; ".join(left)
+        state.record = ()
+        self._note(name, state)
 
     def _counters(self, table: TableState) -> dict[str, GateCounters]:
         counted = {}
@@ -298,7 +335,8 @@ class KernelGate:
             chain = table.chains.get(name)
             blocked = state.blocked_before + (chain.dropped_frames if chain else 0)
             is_open = name in table.leases or not ((chain and chain.is_drop) or self._tc.has_drop(device.index))
-            counted[name] = GateCounters(device.tx_frames, blocked, is_open)
+            marked = (chain.marked_frames, chain.marked_bytes) if chain else (0, 0)
+            counted[name] = GateCounters(device.tx_frames, blocked, is_open, *marked)
         return counted
 
     def _note(self, name: str, state: _Device) -> None:

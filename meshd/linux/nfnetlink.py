@@ -5,15 +5,19 @@ In nft's words the table is
 
     table netdev meshd {
         set tx_ok { type ifname; flags timeout; }
+        set tx_marked { type ifname . mark; flags timeout; }
         chain egress-DEVICE {
             type filter hook egress device "DEVICE" priority 0; policy drop;
             oifname @tx_ok accept
+            oifname . mark @tx_marked counter accept
             counter drop
         }
     }
 
-The helper of the boot unit lays the same by `nft`. Every change is one batch, which the kernel takes whole or not at
-all (linux/netfilter/nf_tables.h). Needs CAP_NET_ADMIN and Linux 5.16 (egress hook). Other tables are never touched.
+Elements of `tx_marked` carry a quota: silence is broken for one flow until the time or the bytes have run out, with no
+daemon needed to end it. The helper of the boot unit lays the same by `nft`, without the marked flows. Every change is
+one batch, which the kernel takes whole or not at all (linux/netfilter/nf_tables.h). Needs CAP_NET_ADMIN and Linux 5.16
+(egress hook). Other tables are never touched.
 """
 
 import errno
@@ -42,6 +46,7 @@ from meshd.linux.netlink import (
 
 TABLE: Final = "meshd"
 SET: Final = "tx_ok"
+MARKED_SET: Final = "tx_marked"
 CHAIN_PREFIX: Final = "egress-"
 
 NFPROTO_NETDEV: Final = 5
@@ -60,12 +65,20 @@ _ACCEPT: Final = 1
 _DROP: Final = 0
 _REGISTER_VERDICT: Final = 0
 _REGISTER_1: Final = 1
+_REGISTER_2: Final = 2
+_META_MARK: Final = 3
 _META_OIFNAME: Final = 7
 _SET_TIMEOUT: Final = 0x10
 _IFNAME_BYTES: Final = 16
 _NFT_TYPE_IFNAME: Final = 41
 """How `nft` names the key's type when it lists the set; the kernel does not care."""
+_NFT_TYPE_IFNAME_MARK: Final = 41 << 6 | 19
 _NFT_KEY_HOST_ORDER: Final = struct.pack("=BBI", 0, 4, 1)
+
+
+_LEASED_RULE: Final = ["meta", "lookup", "immediate"]
+_MARKED_RULE: Final = ["meta", "meta", "lookup", "counter", "immediate"]
+_LAST_RULE: Final = ["counter", "immediate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +89,9 @@ class ChainState:
     is_drop: bool
     """Hooked at egress of that device with policy drop, and the rules are the ones that we lay."""
     dropped_frames: int
+    marked_frames: int = 0
+    """Let out while silence was broken."""
+    marked_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +129,26 @@ class GateTable:
 
     def rebuild(self, devices: Sequence[str], leases: Mapping[str, float | None]) -> None:
         """Replace the whole table: chains for `devices`, `tx_ok` as `leases` says. No frame passes in between."""
-        requests = [_table(_NEWTABLE, NLM_F_CREATE), _table(_DELTABLE), _table(_NEWTABLE, NLM_F_CREATE), _new_set()]
+        requests = _new_table()
         for device in devices:
             requests += _chain_requests(device)
         requests += [_element(_NEWSETELEM, device, lease_s) for device, lease_s in leases.items()]
         self._commit(requests, "replacing table netdev meshd")
 
-    def shut(self, devices: Sequence[str], unchained: Sequence[str] = ()) -> None:
-        """Take these out of `tx_ok` in one transaction; those of them that have no chain yet get one."""
+    def shut(
+        self, devices: Sequence[str], unchained: Sequence[str] = (), marks: Mapping[str, int] | None = None
+    ) -> None:
+        """Take these out of `tx_ok` in one transaction; those of them that have no chain yet get one.
+
+        Args: `marks` that `let_marked` let out of devices, and which are shut as well.
+        """
         requests = [request for device in unchained for request in _chain_requests(device)]
         for device in devices:
             # Added first, so that deleting one that is not there can't fail the others; nobody sees it in between.
             requests += [_element(_NEWSETELEM, device, 1.0), _element(_DELSETELEM, device, None)]
+        for device, mark in (marks or {}).items():
+            requests.append(_marked_element(_NEWSETELEM, device, mark, 1, 1.0))
+            requests.append(_marked_element(_DELSETELEM, device, mark))
         self._commit(requests, "closing " + ", ".join(devices))
 
     def let(self, device: str, lease_s: float | None) -> None:
@@ -136,6 +160,15 @@ class GateTable:
             _element(_NEWSETELEM, device, lease_s),
         ]
         self._commit(requests, f"opening {device}")
+
+    def let_marked(self, device: str, mark: int, quota_bytes: int, window_s: float) -> None:
+        """Let frames with this mark out until the window or the quota is over, whichever comes first."""
+        requests = [
+            _marked_element(_NEWSETELEM, device, mark, quota_bytes, window_s),
+            _marked_element(_DELSETELEM, device, mark),
+            _marked_element(_NEWSETELEM, device, mark, quota_bytes, window_s),
+        ]
+        self._commit(requests, f"breaking the silence of {device}")
 
     def forget(self, device: str) -> None:
         """Remove the chain of one device: frames leave it as if there were no gate."""
@@ -188,10 +221,10 @@ class GateTable:
         body = _header(NFPROTO_NETDEV) + text(1, TABLE) + text(2, name)
         rules = [_expressions(answer) for answer in self._get(_GETRULE, NLM_F_DUMP, body, f"reading chain {name}")]
         names = [[kind for kind, _ in rule] for rule in rules]
-        if names != [["meta", "lookup", "immediate"], ["counter", "immediate"]]:
+        if names not in ([_LEASED_RULE, _LAST_RULE], [_LEASED_RULE, _MARKED_RULE, _LAST_RULE]):
             return ChainState(device, is_drop=False, dropped_frames=0)
-        packets = attributes(rules[1][0][1]).get(2, bytes(8))
-        return ChainState(device, is_drop=True, dropped_frames=struct.unpack(">Q", packets)[0])
+        let_out = _counted(rules[1][3][1]) if len(rules) == 3 else (0, 0)
+        return ChainState(device, True, _counted(rules[-1][0][1])[0], *let_out)
 
     def _get(self, kind: int, flags: int, body: bytes, doing: str) -> list[netlink.Message]:
         return self._socket.dump(SUBSYSTEM_NFTABLES << 8 | kind, body, doing, flags)
@@ -201,8 +234,8 @@ class GateTable:
 
         Errors: NetlinkError with what it lacks.
         """
-        requests = [_table(_NEWTABLE, NLM_F_CREATE), _table(_DELTABLE), _table(_NEWTABLE, NLM_F_CREATE), _new_set()]
-        requests += [*_chain_requests("lo"), _element(_NEWSETELEM, "lo", 1.0)]
+        requests = [*_new_table(), *_chain_requests("lo"), _element(_NEWSETELEM, "lo", 1.0)]
+        requests.append(_marked_element(_NEWSETELEM, "lo", 1, 1, 1.0))
         self._commit(requests, "probing for an nftables egress hook", is_trial=True)
 
     def _commit(self, requests: Sequence[bytes], doing: str, is_trial: bool = False) -> None:
@@ -232,16 +265,27 @@ def _table(kind: int, flags: int = 0) -> bytes:
     return _request(kind, flags, text(1, TABLE))
 
 
-def _new_set() -> bytes:
+def _new_table() -> list[bytes]:
+    """In the place of the one that is there, if any: the table and its sets, empty."""
+    return [
+        _table(_NEWTABLE, NLM_F_CREATE),
+        _table(_DELTABLE),
+        _table(_NEWTABLE, NLM_F_CREATE),
+        _new_set(SET, 1, _NFT_TYPE_IFNAME, _IFNAME_BYTES),
+        _new_set(MARKED_SET, 2, _NFT_TYPE_IFNAME_MARK, _IFNAME_BYTES + 4),
+    ]
+
+
+def _new_set(name: str, number: int, key_type: int, key_bytes: int) -> bytes:
     return _request(
         _NEWSET,
         NLM_F_CREATE,
         text(1, TABLE),
-        text(2, SET),
+        text(2, name),
         be32(3, _SET_TIMEOUT),
-        be32(4, _NFT_TYPE_IFNAME),
-        be32(5, _IFNAME_BYTES),
-        be32(10, 1),
+        be32(4, key_type),
+        be32(5, key_bytes),
+        be32(10, number),
         attribute(13, _NFT_KEY_HOST_ORDER),
     )
 
@@ -253,8 +297,19 @@ def _element(kind: int, device: str, lease_s: float | None) -> bytes:
     return _request(kind, flags, text(1, TABLE), text(2, SET), nested(3, nested(1, key, timeout)))
 
 
+def _marked_element(kind: int, device: str, mark: int, quota_bytes: int = 0, window_s: float = 0.0) -> bytes:
+    parts = [nested(1, attribute(1, device.encode().ljust(_IFNAME_BYTES, b"\0") + struct.pack("=I", mark)))]
+    flags = 0
+    if kind == _NEWSETELEM:
+        flags = NLM_F_CREATE
+        parts.append(attribute(4, struct.pack(">Q", max(1, round(window_s * 1000)))))
+        quota = nested(2, attribute(1, struct.pack(">Q", quota_bytes)), be32(2, 0))
+        parts.append(nested(7, text(1, "quota"), quota))
+    return _request(kind, flags, text(1, TABLE), text(2, MARKED_SET), nested(3, nested(1, *parts)))
+
+
 def _chain_requests(device: str) -> list[bytes]:
-    """The base chain of one device and its two rules."""
+    """The base chain of one device and its rules."""
     name = chain_name(device)
     hook = nested(4, be32(1, _NETDEV_EGRESS), be32(2, 0), text(3, device))
     chain = _request(_NEWCHAIN, NLM_F_CREATE, text(1, TABLE), text(3, name), hook, be32(5, _DROP), text(7, "filter"))
@@ -265,7 +320,15 @@ def _chain_requests(device: str) -> list[bytes]:
         _verdict(_ACCEPT),
     )
     counter = _expression("counter", attribute(1, bytes(8)), attribute(2, bytes(8)))
-    return [chain, permitted, _rule(name, counter, _verdict(_DROP))]
+    marked = _rule(
+        name,
+        _expression("meta", be32(2, _META_OIFNAME), be32(1, _REGISTER_1)),
+        _expression("meta", be32(2, _META_MARK), be32(1, _REGISTER_2)),
+        _expression("lookup", text(1, MARKED_SET), be32(2, _REGISTER_1)),
+        counter,
+        _verdict(_ACCEPT),
+    )
+    return [chain, permitted, marked, _rule(name, counter, _verdict(_DROP))]
 
 
 def _rule(chain: str, *expressions: bytes) -> bytes:
@@ -279,6 +342,12 @@ def _expression(name: str, *parts: bytes) -> bytes:
 
 def _verdict(code: int) -> bytes:
     return _expression("immediate", be32(1, _REGISTER_VERDICT), nested(2, nested(2, be32(1, code))))
+
+
+def _counted(counter: bytes) -> tuple[int, int]:
+    """Frames and bytes."""
+    parts = attributes(counter)
+    return struct.unpack(">Q", parts.get(2, bytes(8)))[0], struct.unpack(">Q", parts.get(1, bytes(8)))[0]
 
 
 def _expressions(answer: netlink.Message) -> list[tuple[str, bytes]]:

@@ -55,6 +55,10 @@ _DROP_PROGRAM: Final = struct.pack("=HBBI", 6, 0, 0, 2)
 _PASS_PROGRAM: Final = struct.pack("=HBBI", 6, 0, 0, 0xFFFFFFFF)
 """The same with TC_ACT_UNSPEC: the next filter decides."""
 _PROBE_FILTER: Final = 0x6D65
+_MARKED_FILTER: Final = 0x6D66
+_PASS_OR_DROP: Final = _PASS_PROGRAM + _DROP_PROGRAM
+_SKF_AD_MARK: Final = 0xFFFFF000 + 20
+"""Where a classic BPF program finds SO_MARK (linux/filter.h)."""
 _DIRECT_ACTION: Final = struct.pack("=I", 1)
 _IFINFO: Final = struct.Struct("=BBHiII")
 
@@ -149,6 +153,18 @@ class TrafficControl:
         """Remove the drop, if it is there; clsact itself stays, since a site may use it too."""
         self._detach(index, OUR_FILTER)
 
+    def attach_marked(self, index: int, mark: int) -> None:
+        """Drop everything at the clsact egress that does not carry this mark, in the place of another mark's filter."""
+        self._make_clsact(index)
+        self._detach(index, _MARKED_FILTER)
+        load = struct.pack("=HBBI", 0x20, 0, 0, _SKF_AD_MARK)
+        compare = struct.pack("=HBBI", 0x15, 0, 1, mark)
+        self._attach(index, _MARKED_FILTER, load + compare + _PASS_OR_DROP)
+
+    def detach_marked(self, index: int) -> None:
+        """Remove what `attach_marked` laid, if it is there."""
+        self._detach(index, _MARKED_FILTER)
+
     def probe(self) -> None:
         """Try clsact and classic BPF on the loopback device with a program that lets everything pass.
 
@@ -179,7 +195,7 @@ class TrafficControl:
     def _attach(self, index: int, handle: int, program: bytes) -> None:
         options = nested(
             _OPTIONS,
-            attribute(4, struct.pack("=H", 1)),
+            attribute(4, struct.pack("=H", len(program) // len(_DROP_PROGRAM))),
             attribute(5, program),
             attribute(8, _DIRECT_ACTION),
         )
@@ -195,12 +211,19 @@ class TrafficControl:
         try:
             self._socket.request(RTM_DELTFILTER, 0, body, "removing the BPF drop")
         except NetlinkError as exc:
-            if exc.errno not in (errno.ENOENT, errno.EINVAL) or self.has_drop(index):
+            if exc.errno not in (errno.ENOENT, errno.EINVAL) or self._has_filter(index, handle):
                 raise
 
     def has_drop(self, index: int) -> bool:
         """True when our drop is attached."""
-        return any(found.handle == OUR_FILTER for found in self._filters(index, _CLSACT_EGRESS))
+        return self._has_filter(index, OUR_FILTER)
+
+    def has_marked(self, index: int) -> bool:
+        """True when only marked frames pass the clsact egress."""
+        return self._has_filter(index, _MARKED_FILTER)
+
+    def _has_filter(self, index: int, handle: int) -> bool:
+        return any(found.handle == handle for found in self._filters(index, _CLSACT_EGRESS))
 
     def remove_clsact(self, index: int) -> None:
         """Remove the clsact qdisc unless somebody has filters there."""

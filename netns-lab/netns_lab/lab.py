@@ -29,6 +29,8 @@ from netns_lab.link_profile import LinkProfile
 from netns_lab.topology import Link, Topology
 from netns_lab.wiring import unwire, wire
 
+SENT_FIELD: Final = 9
+"""Of a device's line in /proc/net/dev: frames sent."""
 END_TIMEOUT_S: Final = 3.0
 """How long a node's program may take to end on SIGTERM before it is killed."""
 
@@ -47,6 +49,8 @@ class Count:
     """Frames in both directions since the beginning for which the sniffer had no room: it must be 0 to trust
     the rest.
     """
+    last_s: float | None = None
+    """When the last of them passed, on the clock of time.monotonic(); None: none, or a count since the beginning."""
 
 
 class NodeHandle:
@@ -84,6 +88,13 @@ class NodeHandle:
     def inside(self) -> AbstractContextManager[None]:
         """Sockets made in this block belong to the node: `with node.inside(): socket.socket(...)`."""
         return inside(self.name)
+
+    def sent_frames(self, bearer: str) -> int | None:
+        """What the kernel of the node counts as sent on a device; None: it has no such device now."""
+        with self.inside():
+            lines = Path("/proc/thread-self/net/dev").read_text().splitlines()
+        fields = (line.partition(":") for line in lines)
+        return next((int(values.split()[SENT_FIELD]) for name, _, values in fields if name.strip() == bearer), None)
 
     def end_processes(self) -> None:
         """Ask every program to end, then make it."""
@@ -142,7 +153,7 @@ class SnifferHandle:
         """
         question = {"do": "count", "since": since, "until": until, "direction": direction.value}
         answer = self._process.request(self._end | question)
-        return Count(answer["frames"], answer["bytes"], answer["kinds"], answer["missed"])
+        return Count(answer["frames"], answer["bytes"], answer["kinds"], answer["missed"], answer["last_s"])
 
     def write_pcap(self, path: Path) -> int:
         """Write the latest frames of both directions (their first 256 bytes) to a pcap file; returns how many."""
@@ -161,12 +172,17 @@ class Lab:
         self._exit: Final = contextlib.ExitStack()
         self._backend: Backend | None = None
         self._sniffer: HelperProcess | None = None
+        self._views_before: Final[dict[tuple[str, str], tuple[int, int]]] = {}
+        """What devices sent when they came up, by bearer and node: the sniffer has not seen all of it."""
 
     def __enter__(self) -> "Lab":
         with contextlib.ExitStack() as stack:
             stack.callback(unwire, self.topology)
             wire(self.topology)
             self._sniffer = stack.enter_context(HelperProcess("netns_lab.sniffer", {"taps": self._taps()}))
+            for tap in self._taps():
+                views = self._both_views(tap["bearer"], tap["node"])
+                self._views_before[tap["bearer"], tap["node"]] = views[0], views[1] or 0
             self._backend = make_backend(self._backend_name, self.topology, self._seed)
             stack.callback(self._backend.close)
             for node in self._nodes.values():
@@ -212,8 +228,20 @@ class Lab:
                 if row := counters.get((link.name, member.node)):
                     words = (f"{key} {value}" for key, value in row.items() if key not in ("link", "towards") and value)
                     line += "\n    frames: " + (", ".join(words) or "none")
-                lines.append(line)
+                lines += [line, f"    {self._describe_views(link.bearer, member.node)}"]
         return "\n".join(lines)
+
+    def _both_views(self, bearer: str, node: str) -> tuple[int, int | None]:
+        """Frames that left, by the sniffer outside and by the node's own device; None: the device is gone."""
+        return self.sniffer(bearer, node).count().frames, self.node(node).sent_frames(bearer)
+
+    def _describe_views(self, bearer: str, node: str) -> str:
+        """Since the lab was ready; the sniffer counts exactly, so a difference is the node's word against it."""
+        (seen, own), before = self._both_views(bearer, node), self._views_before[bearer, node]
+        said = "is gone" if own is None else f"says {own - before[1]}"
+        missed = self.sniffer(bearer, node).count().missed
+        words = f"sent by {node}: sniffer outside {seen - before[0]}, its own device {said}"
+        return words + (f"; the sniffer missed {missed}" if missed else "")
 
     def _taps(self) -> list[dict[str, str]]:
         return [

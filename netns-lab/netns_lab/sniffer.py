@@ -65,11 +65,14 @@ class Tap:
         direction = Direction(request["direction"])
         if request["since"] is None:
             totals = self.log.totals(direction)
-            return {"frames": totals.frames, "bytes": totals.size_bytes, "kinds": {}, "missed": self.missed}
+            totals_only: Answer = {"frames": totals.frames, "bytes": totals.size_bytes}
+            return totals_only | {"kinds": {}, "missed": self.missed, "last_s": None}
         frames = self.log.frames(direction, request["since"], request["until"] or float("inf"))
         kinds = collections.Counter(frame_kind(frame.head) for frame in frames)
         size_bytes = sum(frame.size_bytes for frame in frames)
-        return {"frames": len(frames), "bytes": size_bytes, "kinds": dict(kinds), "missed": self.missed}
+        last_s = frames[-1].time_s if frames else None
+        counted: Answer = {"frames": len(frames), "bytes": size_bytes, "kinds": dict(kinds)}
+        return counted | {"missed": self.missed, "last_s": last_s}
 
 
 class Sniffer:

@@ -80,6 +80,7 @@ def run(context: ScenarioContext) -> int:
         demo = Demo(lab, timeline, file)
         try:
             verdict = demo.play()
+            print(lab.report(), flush=True)
         except LabError:
             demo.show_logs()
             raise

@@ -113,6 +113,14 @@ class Wire:
         self.run(f"ip address add {NODE_IP}/24 dev rad0")
         self.pin_neighbour()
 
+    def close_later(self, descriptor: int) -> None:
+        """With everything else."""
+        self._stack.callback(os.close, descriptor)
+
+    def add_port(self) -> None:
+        """Another wire, `in0` to `in1`: for what comes in elsewhere and might leave on `rad0`."""
+        self._make_pair("in0", "in1", "02:00:00:00:0c:01", "02:00:00:00:fc:01")
+
     def pin_neighbour(self) -> None:
         self.run(f"ip neighbour replace {FAR_IP} lladdr 02:00:00:00:fa:01 nud permanent dev rad0")
 

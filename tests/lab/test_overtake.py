@@ -16,6 +16,14 @@ def test_flash_overtakes_a_file(tmp_path: Path) -> None:
     assert problems == [], line
 
 
+@pytest.mark.root
+@pytest.mark.lab
+@pytest.mark.programs("ip", "tc")
+def test_flash_overtakes_one_single_bundle(tmp_path: Path) -> None:
+    line, problems = run(size_mib=48, rate_mbit=100, base=tmp_path, is_single=True)
+    assert problems == [], line
+
+
 def test_a_late_message_and_a_file_without_messages_are_problems() -> None:
     _, late = report(1024, 200, 45.0, [0.1, 0.2, 1.01, float("inf"), 0.3])
     assert late == ["FLASH message 2 took 1.010 s", "FLASH message 3 took inf s"]

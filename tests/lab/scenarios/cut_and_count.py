@@ -35,7 +35,8 @@ def run(context: ScenarioContext) -> int:
             handle.cut(towards="a")
             result["cut_the_other_way"] = _step(lab, sender, receiver)
         pcap_frames = lab.sniffer("cable0", "a").write_pcap(PCAP)
-        sys.stdout.write(json.dumps(result | {"pcap_frames": pcap_frames, "pcap_bytes": PCAP.stat().st_size}) + "\n")
+        figures = {"pcap_frames": pcap_frames, "pcap_bytes": PCAP.stat().st_size, "report": lab.report()}
+        sys.stdout.write(json.dumps(result | figures) + "\n")
     return 0
 
 

@@ -26,7 +26,7 @@ STATE = OrderState(Order("silent", "uid 0", None, 1, 2), is_bounded=True, before
 
 
 def signed(body: bytes) -> bytes:
-    return f"meshd-emcon 1 {hashlib.sha256(body).hexdigest()}\n".encode() + body
+    return f"meshd-emcon 2 {hashlib.sha256(body).hexdigest()}\n".encode() + body
 
 
 @given(STATES)
@@ -64,7 +64,7 @@ def test_a_torn_file_is_seen() -> None:
 )
 def test_wrong_fields_are_named_errors(key: str, value: object) -> None:
     order = {"profile": "silent", "by": "x", "reason": None, "since_ms": 1, "until_ms": None, key: value}
-    body = json.dumps({"order": order, "is_bounded": False, "before": None}).encode()
+    body = json.dumps({"order": order, "is_bounded": False, "before": None, "schedule": None}).encode()
     with pytest.raises(StateError):
         decode_state_untrusted(signed(body))
 

@@ -4,6 +4,7 @@
 import pytest
 
 from meshd.emcon.profile import (
+    STRICTNESS,
     UnknownProfileError,
     boot_postures,
     device_postures,
@@ -13,6 +14,7 @@ from meshd.emcon.profile import (
     stricter_of,
     strictest,
 )
+from meshd.link.settings import Posture
 from tests.unit.emcon.emcon_samples import BEARERS, OPEN, PROFILES, RX_ONLY, make_bearer, make_settings
 
 
@@ -40,6 +42,13 @@ def test_an_unknown_profile_names_the_nearest(name: str, hint: str) -> None:
 def test_the_strictest_of_none_is_open() -> None:
     assert strictest([]) is OPEN
     assert strictest([OPEN, RX_ONLY, OPEN]) is RX_ONLY
+
+
+def test_every_posture_has_its_place_from_open_to_off() -> None:
+    assert list(STRICTNESS) == list(Posture)
+    assert strictest(Posture) is Posture.OFF
+    assert strictest([OPEN, Posture.RESTRICTED]) is Posture.RESTRICTED
+    assert strictest([RX_ONLY, Posture.RESTRICTED]) is RX_ONLY
 
 
 def test_stricter_of_two() -> None:

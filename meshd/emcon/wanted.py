@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What orders give each bearer at a time: by their profile, by the schedule, or as configured for boot.
+
+Part of `policy`, which says whose order holds. Where the time can't be believed, a schedule gives the strictest of all
+that it may ever give: nothing is opened that only the schedule would open.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from meshd.emcon.order import SCHEDULED, Order, OrderState
+from meshd.emcon.profile import boot_postures, find_profile, profile_postures, stricter_of
+from meshd.emcon.schedule import Schedule, next_opening_ms, postures_of
+from meshd.emcon.schedule_clock import READ_EVERY_S, ScheduleClock
+from meshd.emcon.settings import EmconSettings
+from meshd.link.settings import BearerSettings, Posture
+
+
+class Wanted:
+    """Owns the settings and what is known of the time of day."""
+
+    def __init__(self, settings: EmconSettings, bearers: Sequence[BearerSettings]) -> None:
+        self.settings = settings
+        self.bearers = tuple(bearers)
+        self.clock = ScheduleClock()
+
+    def boot(self) -> dict[str, Posture]:
+        """Where nobody has given a valid order."""
+        return boot_postures(self.settings, self.bearers)
+
+    def by(self, order: Order | None, schedule: Schedule | None, now: float) -> dict[str, Posture]:
+        """What an order gives; None: what holds at boot.
+
+        Errors: UnknownProfileError.
+        """
+        if order is None:
+            return self.boot()
+        if order.profile != SCHEDULED:
+            return profile_postures(find_profile(self.settings, order.profile), self.bearers)
+        assert schedule is not None, "an order that says `scheduled` is not taken without a schedule"
+        at_ms = self.clock.time_ms(now, schedule.margin_ms)
+        names = schedule.profiles if at_ms is None else schedule.profiles_near(at_ms)
+        return postures_of(names, self.settings, self.bearers)
+
+    def of(self, state: OrderState | None, now: float) -> dict[str, Posture]:
+        """What the order in force gives."""
+        return self.boot() if state is None else self.by(state.order, state.schedule, now)
+
+    def after(self, state: OrderState, now: float) -> dict[str, Posture]:
+        """What comes back after it."""
+        return self.by(state.before, state.schedule, now)
+
+    def check(self, state: OrderState) -> None:
+        """Whether every profile that it names is there. Errors: UnknownProfileError."""
+        orders = (each for each in (state.order, state.before) if each is not None)
+        names = [each.profile for each in orders if each.profile != SCHEDULED]
+        for name in (*names, *(state.schedule.profiles if state.schedule is not None else ())):
+            find_profile(self.settings, name)
+
+    def look_at(self, state: OrderState | None, now: float) -> float:
+        """Monotonic time at which to read the clock again: the next change, or soon; infinite where none matters."""
+        if state is None or state.schedule is None or state.order.profile != SCHEDULED:
+            return math.inf
+        at_ms = self.clock.time_ms(now, state.schedule.margin_ms)
+        change_ms = None if at_ms is None else state.schedule.next_change_ms(at_ms)
+        if at_ms is None or change_ms is None:
+            return now + READ_EVERY_S
+        return now + min(READ_EVERY_S, (change_ms - at_ms) / 1000)
+
+    def outlasts(self, postures: Mapping[str, Posture], state: OrderState | None) -> bool:
+        """Whether these hold something open that the schedule in force would shut some time."""
+        if state is None or state.schedule is None or state.order.profile != SCHEDULED:
+            return False
+        least = postures_of(state.schedule.profiles, self.settings, self.bearers)
+        return stricter_of(postures, least) != postures
+
+    def next_opening_ms(self, state: OrderState | None, now: float, shut: Mapping[str, Posture]) -> int | None:
+        """Unix time at which the schedule opens the first bearer that is shut now; None: nobody can tell."""
+        if state is None or state.schedule is None or state.order.profile != SCHEDULED:
+            return None
+        at_ms = self.clock.time_ms(now, state.schedule.margin_ms)
+        if at_ms is None:
+            return None
+        names = [name for name, posture in shut.items() if posture is not Posture.OPEN]
+        times = [next_opening_ms(state.schedule, at_ms, name, self.settings, self.bearers) for name in names]
+        return min((each for each in times if each is not None), default=None)
