@@ -149,6 +149,19 @@ class Bearer:
 
     # What the daemon wants.
 
+    def announce_silence(self, for_s: int) -> None:
+        """Tell neighbours that we fall silent, where the layer has a word for it: only the fountain's has."""
+        self._fountain.announce_silence(for_s)
+
+    @property
+    def is_announcing(self) -> bool:
+        """That has not left to all yet."""
+        return self._fountain.is_announcing
+
+    def set_silent(self, node: Eid, for_s: int | None) -> None:
+        """A neighbour is silent on order for so long (0: not said); None: it is not."""
+        self._fountain.set_silent(node, for_s)
+
     def freeze(self) -> None:
         """Silence."""
         if self._mdns is not None:

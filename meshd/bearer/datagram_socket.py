@@ -8,6 +8,11 @@ device's MTU, whatever a path says: what does not fit is an error, not a fragmen
 Datagrams of one size for one place leave with one call where the kernel cuts them apart (UDP_SEGMENT, udp(7)): two of
 them cost four fifths of what they cost one by one, sixteen a quarter. sendmmsg(2) saves no more than an eighth of
 sixteen and loses on two. All that has come is read with one call as well (`receive_batch.py`).
+
+What the emission gate drops is not seen here: the kernel keeps a drop below UDP from the sender unless IP_RECVERR is
+set (udp(7)), and with that every forged ICMP error would cost a datagram, since a pending error is what the next send
+gets instead of sending. The event is the posture: whoever closes the gate freezes the machine before, and a gate that
+somebody else closes, or whose lease ran out, is told by the one who watches it, with the kernel's count of drops.
 """
 
 import errno
@@ -65,8 +70,11 @@ class DatagramSocket:
         self._name = settings.name
         self._receive_bytes = max(radio.mtu_bytes, RECEIVE_MIN_BYTES)
         recvmmsg = find_recvmmsg()
-        self._batch = ReceiveBatch(recvmmsg, TURN_DATAGRAMS, self._receive_bytes) if recvmmsg else None
+        self._batch: ReceiveBatch | None = None
         """None: the C library reads one datagram with each call."""
+        if recvmmsg:
+            has_sources = radio.discovery and radio.group is None
+            self._batch = ReceiveBatch(recvmmsg, TURN_DATAGRAMS, self._receive_bytes, has_sources=has_sources)
         self._is_segmenting = True
         self.socket = open_on_device(self._family, socket.SOCK_DGRAM, settings)
         try:
@@ -164,17 +172,22 @@ class DatagramSocket:
             raise self._broken(error) from error
         return datagrams
 
-    def receive_from(self) -> list[tuple[bytes, Address]]:
-        """As `receive`, with the address that each one came from."""
-        datagrams: list[tuple[bytes, Address]] = []
+    def receive_from(self) -> tuple[list[bytes], Sequence[Address]]:
+        """As `receive`, with the address that each one came from; where neighbours are found by them."""
+        datagrams: list[bytes] = []
+        sources: list[Address] = []
         try:
+            if self._batch is not None:
+                return self._batch.receive_from(self.socket)
             while len(datagrams) < TURN_DATAGRAMS:
-                datagrams.append(self.socket.recvfrom(self._receive_bytes))
+                data, source = self.socket.recvfrom(self._receive_bytes)
+                datagrams.append(data)
+                sources.append(source)
         except BlockingIOError:
             pass
         except OSError as error:
             raise self._broken(error) from error
-        return datagrams
+        return datagrams, sources
 
     def _broken(self, error: OSError) -> BearerError:
         if error.errno not in _BROKEN:

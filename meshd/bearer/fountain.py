@@ -187,6 +187,21 @@ class FountainBearer:
         """The same: what is urgent overtakes everything at the next datagram."""
         self.send_bundles(link, rows)
 
+    def announce_silence(self, for_s: int) -> None:
+        """Tell all, with the next datagram, that we fall silent; for so long, 0: not said."""
+        if self._station is not None:
+            self._station.announce_silence(for_s)
+
+    @property
+    def is_announcing(self) -> bool:
+        """That has not left to all yet."""
+        return self._station is not None and self._station.machine.is_announcing
+
+    def set_silent(self, node: Eid, for_s: int | None) -> None:
+        """A neighbour is silent for so long (0: not said), and sent to blind; None: it is not."""
+        if self._station is not None:
+            self._station.set_silent(node, for_s)
+
     def freeze(self) -> None:
         """Silence: nothing is sent from now on; receiving goes on, and groups stay joined."""
         self._is_frozen = True

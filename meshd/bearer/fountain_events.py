@@ -26,6 +26,8 @@ from meshd.node.events import (
     LinkMeasured,
     LinkUp,
     LinkWritable,
+    NeighbourSilent,
+    NeighbourSpeaks,
     ReceivedRow,
     RefusalReason,
     TransfersAcknowledged,
@@ -55,8 +57,13 @@ class FountainVoice:
         """Tell the node; that a link is down is told by `finish`, after what failed by that."""
         link = self._links[event.node]
         match event:
-            case cl.PeerUp(_, is_blind):
+            case cl.PeerUp(node, is_blind, silent_s):
+                was_blind = link.is_blind
                 self._take_up(link, is_blind=is_blind)
+                if silent_s is not None:
+                    self._dispatch(NeighbourSilent(node, silent_s))
+                elif was_blind and not is_blind:
+                    self._dispatch(NeighbourSpeaks(node))
             case cl.PeerDown(_, reason):
                 self._down.append((link, reason.value))
             case cl.TransfersReceived(_, rows):

@@ -12,7 +12,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Final, cast
 
 import trio
@@ -164,6 +164,16 @@ class FountainStation:
             self._listening.cancel()
             self._pinned.forget()
 
+    def announce_silence(self, for_s: int) -> None:
+        """Tell all, with the next datagram, that we fall silent."""
+        self.machine.announce_silence(for_s)
+        self._wake.set()
+
+    def set_silent(self, node: Eid, for_s: int | None) -> None:
+        """Somebody says that a neighbour is silent; None: that it is not."""
+        self.machine.set_silent(node, for_s, trio.current_time())
+        self._wake.set()
+
     def freeze(self) -> None:
         """Silence: nothing is sent; receiving goes on."""
         self._is_frozen = True
@@ -233,11 +243,8 @@ class FountainStation:
         if not self._is_finding:
             datagrams = sock.receive()
             return len(datagrams), machine.receive_datagrams(datagrams, now)
-        rows = sock.receive_from()
-        refused = 0
-        for source, run in itertools.groupby(rows, itemgetter(1)):
-            refused += machine.receive_datagrams([data for data, _ in run], now, source)
-        return len(rows), refused
+        datagrams, sources = sock.receive_from()
+        return len(datagrams), machine.receive_datagrams(datagrams, now, sources)
 
     async def _drive(self, nursery: trio.Nursery) -> None:
         machine = self.machine

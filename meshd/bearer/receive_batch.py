@@ -8,9 +8,19 @@ nobody while datagrams come one by one. A turn that is not full needs no further
 import ctypes
 import os
 import socket
-from typing import Any, Final
+import struct
+import sys
+from collections.abc import Sequence
+from typing import Any, Final, overload
+
+from meshd.bearer.sockets import Address
 
 _MSG_DONTWAIT: Final = 0x40
+_NAME_BYTES: Final = 28
+"""A struct sockaddr_in6, the larger of the two."""
+_PLACE4: Final = struct.Struct("!2xH4s")
+_PLACE6: Final = struct.Struct("!2xHI16s4s")
+"""struct sockaddr_in and sockaddr_in6 from their port on; the scope is in the machine's order."""
 
 
 class _Part(ctypes.Structure):
@@ -48,9 +58,9 @@ def find_recvmmsg() -> Any:
 
 
 class ReceiveBatch:
-    """Room for so many datagrams of so many bytes."""
+    """Room for so many datagrams of so many bytes, and for the addresses that they come from where those matter."""
 
-    def __init__(self, recvmmsg: Any, datagrams_max: int, size_bytes: int) -> None:
+    def __init__(self, recvmmsg: Any, datagrams_max: int, size_bytes: int, *, has_sources: bool = False) -> None:
         """`recvmmsg` as `find_recvmmsg` found it."""
         self._recvmmsg = recvmmsg
         self._datagrams_max = datagrams_max
@@ -64,6 +74,11 @@ class ReceiveBatch:
         for message, part in zip(self._messages, self._parts, strict=True):
             message.header.parts = ctypes.addressof(part)
             message.header.part_count = 1
+        self._names = bytearray(datagrams_max * _NAME_BYTES if has_sources else 0)
+        if has_sources:  # the kernel notes the size of each; of one socket they are all of one size
+            names = ctypes.addressof(ctypes.c_char.from_buffer(self._names))
+            for place, message in enumerate(self._messages):
+                message.header.name, message.header.name_bytes = names + place * _NAME_BYTES, _NAME_BYTES
         words = ctypes.sizeof(_Message) // 4
         numbers = memoryview(self._messages).cast("B").cast("I")
         self._sizes = numbers[_Message.received_bytes.offset // 4 :: words]
@@ -76,3 +91,35 @@ class ReceiveBatch:
             raise OSError(number, os.strerror(number))
         room, sizes = self._room, self._sizes[:count].tolist()
         return [bytes(room[place : place + size]) for place, size in zip(self._places, sizes, strict=False)]
+
+    def receive_from(self, sock: socket.socket) -> tuple[list[bytes], Sequence[Address]]:
+        """As `receive`, with the address that each came from; of an IPv4 or IPv6 socket."""
+        datagrams = self.receive(sock)
+        return datagrams, Sources(sock.family, bytes(self._names[: len(datagrams) * _NAME_BYTES]))
+
+
+class Sources(Sequence[Address]):
+    """The addresses of one turn, each made only when it is asked for: in a flood hardly one is."""
+
+    def __init__(self, family: int, names: bytes) -> None:
+        self._family = family
+        self._names = names
+
+    def __len__(self) -> int:
+        return len(self._names) // _NAME_BYTES
+
+    @overload
+    def __getitem__(self, place: int) -> Address: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Address]: ...
+
+    def __getitem__(self, place: int | slice) -> Address | Sequence[Address]:
+        if isinstance(place, slice):
+            return [self[each] for each in range(len(self))[place]]
+        offset = range(len(self))[place] * _NAME_BYTES
+        if self._family == socket.AF_INET:
+            port, host = _PLACE4.unpack_from(self._names, offset)
+            return socket.inet_ntop(socket.AF_INET, host), port
+        port, flow, host, scope = _PLACE6.unpack_from(self._names, offset)
+        return socket.inet_ntop(socket.AF_INET6, host), port, flow, int.from_bytes(scope, sys.byteorder)

@@ -49,7 +49,7 @@ _REMEDIES: Final = {
     errno.ECONNRESET: "the connection was reset",
     errno.ECONNABORTED: "the connection was aborted",
     errno.EPIPE: "the peer has closed the connection",
-    errno.ENOBUFS: "the kernel let nothing out (emission gate shut, or no memory)",
+    errno.ENOBUFS: "the kernel has no room for it",
     errno.EINVAL: "the address does not fit the device",
     errno.EMSGSIZE: "the datagram is larger than the device takes: check `mtu`",
     errno.EMFILE: "too many open files: raise LimitNOFILE",

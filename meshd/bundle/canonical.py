@@ -85,7 +85,12 @@ def encode_block(block: CanonicalBlock) -> bytes:
 
 def encode_fields(type_code: int, number: int, flags: int, crc_type: int, data: bytes) -> bytes:
     """Encode a block given by its fields, CRC included."""
+    return crc.sealed(crc_type, encode_block_head(type_code, number, flags, crc_type, len(data)) + data)
+
+
+def encode_block_head(type_code: int, number: int, flags: int, crc_type: int, size_bytes: int) -> bytes:
+    """The same up to its data, which have this size."""
     encode_uint = cbor.encode_uint
     head = b"\x86" if crc_type else b"\x85"
     head += encode_uint(type_code) + encode_uint(number) + encode_uint(flags) + encode_uint(crc_type)
-    return crc.sealed(crc_type, head + cbor.encode_bytes(data))
+    return head + cbor.encode_bytes_head(size_bytes)

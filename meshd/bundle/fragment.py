@@ -6,13 +6,13 @@ as the bytes they are: all of them in the first fragment, those to be replicated
 which fragments are needed for an ADU, is the node's business.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from meshd.base.limits import INLINE_SIZE_MAX_BYTES
+from meshd.base.limits import BUNDLE_SIZE_MAX_BYTES, INLINE_SIZE_MAX_BYTES
 from meshd.bundle import cbor, crc
 from meshd.bundle.blocks import BlockFlag, BundleFlag, PrimaryBlock
-from meshd.bundle.canonical import encode_fields, read_block
+from meshd.bundle.canonical import encode_block_head, encode_fields, read_block
 from meshd.bundle.errors import BundleError
 from meshd.bundle.header import BundleHeader
 from meshd.bundle.primary import encode_primary
@@ -21,7 +21,9 @@ from meshd.bundle.scan import scan_untrusted
 FRAGMENTS_MAX: Final = 4096
 """Fragments made of one bundle, and kept of one ADU, above this are refused."""
 ADU_SIZE_MAX_BYTES: Final = INLINE_SIZE_MAX_BYTES - 64 * 1024
-"""A larger ADU is not reassembled: as one bundle with its blocks it would be above the limit for bundles."""
+"""A larger ADU is joined piece by piece: as one bundle with its blocks it would be above what memory holds."""
+LARGE_ADU_SIZE_MAX_BYTES: Final = BUNDLE_SIZE_MAX_BYTES - 64 * 1024
+"""A larger one is not reassembled at all: as a bundle it would be refused."""
 
 _IS_FRAGMENT: Final = int(BundleFlag.IS_FRAGMENT)
 _PAYLOAD_HEAD_MAX_BYTES: Final = 1 + 1 + 1 + 9 + 1
@@ -59,28 +61,58 @@ def fragment(data: bytes, header: BundleHeader, size_max_bytes: int, first_max_b
     limit_bytes = size_max_bytes if first_max_bytes is None else min(first_max_bytes, size_max_bytes)
     if len(data) <= limit_bytes:
         return [data]
+    cut = cut_fragments(data, header, lambda offset, size: data[offset : offset + size], 0, size_max_bytes, limit_bytes)
+    return [each for each, _ in cut]
+
+
+def cut_fragments(
+    front: bytes,
+    header: BundleHeader,
+    read: Callable[[int, int], bytes],
+    position: int,
+    size_max_bytes: int,
+    first_max_bytes: int,
+) -> Iterator[tuple[bytes, int]]:
+    """The same of a bundle that need not be in memory, from some byte of its payload on, one fragment at a time.
+
+    Args:
+        front: all that comes before the payload's bytes, or more.
+        read: gives so many bytes of the bundle from an offset on.
+
+    Returns:
+        Each fragment with the position in the payload at which the next one begins.
+
+    Errors:
+        BundleError: as `fragment`; raised while it is iterated over.
+    """
     if header.flags & BundleFlag.MUST_NOT_FRAGMENT:
         raise BundleError("fragment", "the bundle's flags say that it must not be fragmented")
-    all_blocks, replicated = _extension_runs(data, header)
-    block = read_block(data, header.payload_block_offset)
-    fragments: list[bytes] = []
-    position = 0
-    while position < header.payload_size:
-        front = b"\x9f" + _fragment_primary(header, position) + (replicated if position else all_blocks)
-        fixed_bytes = len(front) + _PAYLOAD_HEAD_MAX_BYTES + len(crc.ZERO_FIELDS[block.crc_type]) + 1
-        size = min(limit_bytes - fixed_bytes - len(cbor.encode_bytes_head(limit_bytes)), header.payload_size)
-        if size <= 0 or len(fragments) == FRAGMENTS_MAX:
-            raise BundleError("fragment", f"the bundle can't be cut into {FRAGMENTS_MAX} of {limit_bytes} bytes")
-        start = header.payload_offset + position
-        content = data[start : min(start + size, header.payload_offset + header.payload_size)]
-        fragments.append(
-            front + encode_fields(block.type, block.number, block.flags, block.crc_type, content) + b"\xff"
-        )
-        position += len(content)
-        limit_bytes = size_max_bytes
-    if not fragments:
+    if not header.payload_size:
         raise BundleError("fragment", "the bundle has no payload to cut")
-    return fragments
+    all_blocks, replicated = _extension_runs(front, header)
+    block_type, number, flags, crc_type = _payload_fields(front, header)
+    limit_bytes, count = first_max_bytes, 0
+    while position < header.payload_size:
+        before = b"\x9f" + _fragment_primary(header, position) + (replicated if position else all_blocks)
+        fixed_bytes = len(before) + _PAYLOAD_HEAD_MAX_BYTES + len(crc.ZERO_FIELDS[crc_type]) + 1
+        size = min(limit_bytes - fixed_bytes - len(cbor.encode_bytes_head(limit_bytes)), header.payload_size - position)
+        if size <= 0 or count == FRAGMENTS_MAX:
+            raise BundleError("fragment", f"the bundle can't be cut into {FRAGMENTS_MAX} of {limit_bytes} bytes")
+        content = read(header.payload_offset + position, size)
+        position += size
+        count += 1
+        yield before + encode_fields(block_type, number, flags, crc_type, content) + b"\xff", position
+        limit_bytes = size_max_bytes
+
+
+def _payload_fields(front: bytes, header: BundleHeader) -> tuple[int, int, int, int]:
+    """Type, number, flags and CRC type of the payload block."""
+    _, pos = cbor.read_array_header(front, header.payload_block_offset)
+    block_type, pos = cbor.read_uint(front, pos)
+    number, pos = cbor.read_uint(front, pos)
+    flags, pos = cbor.read_uint(front, pos)
+    crc_type, pos = cbor.read_uint(front, pos)
+    return block_type, number, flags, crc_type
 
 
 def _extension_runs(data: bytes, header: BundleHeader) -> tuple[bytes, bytes]:
@@ -171,11 +203,39 @@ def reassemble(fragments: Iterable[bytes]) -> bytes:
 
 
 def _whole(data: bytes, header: BundleHeader, payload: bytes) -> bytes:
-    block = read_block(data, header.payload_block_offset)
-    run = data[header.extensions_offset : header.payload_block_offset]
-    primary = _primary(header, header.flags & ~_IS_FRAGMENT, None, None)
-    last = encode_fields(block.type, block.number, block.flags, block.crc_type, payload)
-    whole = b"\x9f" + primary + run + last + b"\xff"
-    if len(whole) > INLINE_SIZE_MAX_BYTES:
-        raise BundleError("fragment", f"reassembled it has {len(whole)} bytes, above {INLINE_SIZE_MAX_BYTES}")
-    return whole
+    join = PiecewiseJoin(data, header)
+    if join.size_bytes > INLINE_SIZE_MAX_BYTES:
+        raise BundleError("fragment", f"reassembled it has {join.size_bytes} bytes, above {INLINE_SIZE_MAX_BYTES}")
+    join.feed(payload)
+    return join.front + payload + join.tail()
+
+
+class PiecewiseJoin:
+    """The whole that fragments make up, without its payload: `front`, the payload in pieces, `tail`.
+
+    Args:
+        first: the fragment at offset 0, up to its payload's bytes or more.
+        header: of that.
+    """
+
+    def __init__(self, first: bytes, header: BundleHeader) -> None:
+        block_type, number, flags, self._crc_type = _payload_fields(first, header)
+        run = first[header.extensions_offset : header.payload_block_offset]
+        primary = _primary(header, header.flags & ~_IS_FRAGMENT, None, None)
+        head = encode_block_head(block_type, number, flags, self._crc_type, header.total_adu_bytes)
+        self._crc = crc.extend(self._crc_type, 0, head) if self._crc_type else 0
+        self.front = b"\x9f" + primary + run + head
+        tail_bytes = len(crc.ZERO_FIELDS[self._crc_type]) + 1
+        self.size_bytes = len(self.front) + header.total_adu_bytes + tail_bytes
+
+    def feed(self, piece: bytes) -> None:
+        """The payload's next bytes."""
+        if self._crc_type:
+            self._crc = crc.extend(self._crc_type, self._crc, piece)
+
+    def tail(self) -> bytes:
+        """What follows the payload, all of which was fed."""
+        if not self._crc_type:
+            return b"\xff"
+        counted = crc.extend(self._crc_type, self._crc, crc.ZERO_FIELDS[self._crc_type])
+        return crc.field(self._crc_type, counted) + b"\xff"

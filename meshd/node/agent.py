@@ -72,12 +72,12 @@ class Agent:
             self._reports,
             self._echo,
             self._reassembly,
-            self.forwarding.neighbour_has,
+            self.forwarding.brought_again,
             self._trace,
             self.advertising,
         )
         links = LinkChanges(self._state, self.forwarding, self.advertising)
-        large = LargeReception(self._state, self._reports, self._reception, self.forwarding.neighbour_has)
+        large = LargeReception(self._state, self._reports, self._reception, self.forwarding.brought_again)
         self._resumed: dict[BundleId, Copies] = {}
         self._wake_at: float | None = None
         self._sweep_at = now + KNOWN_SWEEP_S
@@ -88,6 +88,8 @@ class Agent:
             ev.LinkDown: links.down,
             ev.PosturesChanged: links.postures_changed,
             ev.LinkMeasured: links.measured,
+            ev.NeighbourSilent: links.neighbour_silent,
+            ev.NeighbourSpeaks: links.neighbour_speaks,
             ev.ContactsChanged: lambda _, now: self.forwarding.reconsider(now),
             ev.BundlesReceived: self._reception.receive,
             ev.TransferBegun: large.begin,
@@ -102,6 +104,8 @@ class Agent:
             ev.TransfersFailed: self.forwarding.failed,
             ev.DataUnreadable: self._on_data_unreadable,
             ev.BundleFragmented: self._on_bundle_fragmented,
+            ev.BundleJoined: self._reassembly.joined_in_pieces,
+            ev.JoiningFailed: self._reassembly.joining_failed,
             ev.BundleReassembled: self._on_bundle_reassembled,
             ev.MessageSubmitted: self._applications.submit,
             ev.SubmissionAborted: lambda event, _: self._applications.abort(event.submission),
@@ -272,11 +276,11 @@ class Agent:
                 self._delete(entry, MessageState.REFUSED, event.reason, ReportReason.NO_INFORMATION, now)
 
     def _on_bundle_fragmented(self, event: ev.BundleFragmented, now: float) -> None:
-        original = self._fragmentation.done(event)
-        if original is not None and event.fragments:
-            self.forwarding.was_cut(original, now)
+        original, problem = self._fragmentation.done(event) or (None, "")
+        if original is not None and problem:
+            self.forwarding.postpone(original, problem, now)
         elif original is not None:
-            self.forwarding.postpone(original, event.problem or "it can't be fragmented", now)
+            self.forwarding.was_cut(original, now)
 
     def _on_bundle_reassembled(self, event: ev.BundleReassembled, now: float) -> None:
         entry = self._reassembly.joined(event, now)
@@ -377,7 +381,7 @@ class Agent:
             self._applications.offer(state.delivery.remove(record))
         elif entry.state is BundleState.REASSEMBLING:
             self._reassembly.remove(record.id)
-        state.delete(entry)
+        state.delete(entry, may_return=code is ReportReason.NO_INFORMATION)
         self._reports.deleted(record, code, now)
         state.report("bundle.deleted", bundle=bundle_ref(record.id), reason=reason)
         if entry.is_own and not self._applications.lost(entry, reason):

@@ -76,8 +76,9 @@ class BeginStream:
     """
 
     stream: int
-    """Number chosen by the agent, never used before."""
-    link: LinkId
+    """Number never used before: the agent counts up from 1, the shell down from -1 for what it joins."""
+    link: LinkId | None
+    """None: it does not arrive, it is joined here of fragments."""
     transfer: object
     size_bytes: int
 
@@ -87,7 +88,7 @@ class WritePiece:
     """Its next bytes."""
 
     stream: int
-    link: LinkId
+    link: LinkId | None
     transfer: object
     data: bytes
 
@@ -140,7 +141,9 @@ class SendBundles:
 
 @dataclass(frozen=True, slots=True)
 class FragmentBundle:
-    """Cut this bundle into fragments; answered by BundleFragmented, or by DataUnreadable."""
+    """Cut this bundle into fragments; answered by BundleFragmented, or by DataUnreadable. Of one that is too large for
+    memory only the first ones are made.
+    """
 
     id: BundleId
     payload: PayloadRef
@@ -149,11 +152,15 @@ class FragmentBundle:
     """Of each encoded fragment."""
     first_max_bytes: int
     """Of the first one: what its link can still carry, at most the same."""
+    position: int = 0
+    """The byte of its payload at which the first one begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReassembleBundle:
-    """Join these fragments; answered by BundleReassembled, and by DataUnreadable where one could not be read."""
+    """Join these fragments; answered by BundleReassembled, or by BundleJoined or JoiningFailed when the whole is too
+    large for memory; and by DataUnreadable where one could not be read.
+    """
 
     id: BundleId
     """Of the whole."""

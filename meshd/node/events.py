@@ -8,6 +8,7 @@ import msgspec
 
 from meshd.base.limits import INLINE_SIZE_MAX_BYTES
 from meshd.bundle.eid import Eid
+from meshd.bundle.header import BundleHeader
 from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
 from meshd.link.identity import LinkId
 from meshd.link.metric import LinkSample
@@ -66,6 +67,22 @@ class PosturesChanged:
     postures: dict[str, Posture]
     until_ms: int | None = None
     """DTN time in ms at which the order for them ends; None: no end is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourSilent:
+    """It falls silent on order: it still receives."""
+
+    node: Eid
+    for_s: int
+    """For so long; 0: not said."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourSpeaks:
+    """It is silent no more."""
+
+    node: Eid
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +231,8 @@ class BundleFragmented:
     id: BundleId
     fragments: Sequence[bytes]
     problem: str = ""
+    next_position: int = 0
+    """Above 0: these are the first ones; from this byte of its payload on it has to be cut when they are durable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +242,26 @@ class BundleReassembled:
     id: BundleId
     data: bytes | None
     problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BundleJoined:
+    """The same of one that is too large for memory: it lies in the store's stream, which has to be finished."""
+
+    id: BundleId
+    stream: int
+    header: BundleHeader
+    """Of the fragment at offset 0."""
+    size_bytes: int
+    """Of the whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoiningFailed:
+    """The store could not take it; its fragments are as they were."""
+
+    id: BundleId
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +330,8 @@ Event = (
     | LinkDown
     | LinkMeasured
     | PosturesChanged
+    | NeighbourSilent
+    | NeighbourSpeaks
     | ContactsChanged
     | BundlesReceived
     | TransferBegun
@@ -306,6 +347,8 @@ Event = (
     | DataUnreadable
     | BundleFragmented
     | BundleReassembled
+    | BundleJoined
+    | JoiningFailed
     | MessageSubmitted
     | SubmissionAborted
     | ReceiverAttached

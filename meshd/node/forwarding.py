@@ -131,10 +131,27 @@ class Forwarding:
         entry.state = BundleState.REPLICATING
         self._copies_changed(entry)
 
-    def neighbour_has(self, entry: Entry, neighbour: Eid) -> None:
-        """A neighbour has brought a bundle to a group that is here already: it needs no copy of ours."""
-        copies = entry.copies
-        if copies is None or not copies.left:
+    def brought_again(self, entry: Entry, neighbour: Eid) -> bool:
+        """A neighbour has brought what is here already. False: it has to keep it, for ours is under way to a relay and
+        may be gone in a moment, and whoever gets it may be the one who relies on the neighbour's.
+        """
+        copies, is_to_relay = entry.copies, False
+        if copies is None:
+            is_to_relay = entry.state is BundleState.IN_FLIGHT and _is_relay(entry.link, entry)
+        elif isinstance(copies, FurtherCopies):
+            in_flight = [link_id for link_id in copies.links if entry in self._queues.in_flight(link_id)]
+            is_to_relay = any(_is_relay(link_id, entry) for link_id in in_flight)
+            if not is_to_relay:
+                copies.served.clear()  # one of theirs came back: whoever had it does not have it any more
+        else:
+            self._neighbour_has(entry, copies, neighbour)
+        if is_to_relay and self._state.settings.id.uri > neighbour.uri:
+            entry.attempts += 1  # two that refuse each other don't try again at the same time
+        return not is_to_relay
+
+    def _neighbour_has(self, entry: Entry, copies: Copies, neighbour: Eid) -> None:
+        """It needs no copy of ours of a bundle to a group."""
+        if not copies.left:
             return
         for link_id in [link_id for link_id in copies.links if link_id.neighbour == neighbour]:
             if entry not in self._queues.in_flight(link_id):
@@ -189,7 +206,7 @@ class Forwarding:
             return
         self._withdraw_copies(entry, copies)
         if copies.is_delivered:
-            self._state.delete(entry)
+            self._state.delete(entry, may_return=copies.may_return)
         elif is_news:
             self._state.note_copies(entry)
 
@@ -250,7 +267,7 @@ class Forwarding:
             if entry.copies is None:
                 if not was_in_flight:
                     self.withdraw(entry)
-                state.delete(entry)
+                state.delete(entry, may_return=link_id.neighbour != entry.record.destination.node)
             else:
                 is_done = self._copy_taken(entry, entry.copies, link_id)
             if one_by_one:
@@ -336,7 +353,7 @@ class Forwarding:
         pause_s = min(RETRY_MAX_S, RETRY_MIN_S * 2 ** min(entry.attempts - 1, 10))
         if not reason.retriable:
             pause_s = RETRY_MAX_S
-        text = f"{link_id.neighbour.uri} refused it: {reason.text}; again in {pause_s:.0f} s"
+        text = f"{link_id} did not take it: {reason.text}; again in {pause_s:.0f} s"
         if entry.copies is None:
             self._state.table.wait(entry, text)
         else:
@@ -353,3 +370,7 @@ class Forwarding:
         message = self._state.messages.part_gone(message_id_of(record.id, record.part), now_ms)
         if message is not None:
             self._state.tell("message.forwarded", message=message.id_text)
+
+
+def _is_relay(link: LinkId | None, entry: Entry) -> bool:
+    return link is None or link.neighbour != entry.record.destination.node

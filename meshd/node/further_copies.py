@@ -2,7 +2,7 @@
 """A bundle to one node of which routing wants several copies: which neighbours have one, and where else one has to go.
 
 This node keeps the bundle until every copy that is wanted has been taken, or its destination has one. A restart forgets
-who has one already; who is offered it again drops it as a duplicate.
+who has one already; who still has it when it is offered again drops it as a duplicate.
 """
 
 from meshd.bundle.eid import Eid
@@ -54,6 +54,11 @@ class FurtherCopies(Copies):
         """The copy is not on this link any more."""
         self.left -= self.links.get(link, set())
         super().release(link)
+
+    @property
+    def may_return(self) -> bool:
+        """Its destination has none yet."""
+        return self._destination not in self.served
 
     @property
     def is_idle(self) -> bool:

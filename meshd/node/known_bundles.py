@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The duplicate memory: IDs of bundles that were here, each kept until its bundle has expired everywhere.
 
+Of each it is also known whether it is settled: delivered, handed to its destination, or given up for a reason that
+holds. One that was only passed on to a relay may come back, and nobody else may have it then.
+
 Look-up and forgetting cost O(1) for a bundle. There may be millions of them, so an ID is kept as one integer in a
 dictionary of its source, and a second time in a list of what is forgotten in the same minute.
 """
@@ -16,6 +19,12 @@ BUCKET_MS: Final = 60_000
 _Key = int | tuple[int, int, int, bytes]
 
 
+class _MayReturn(list[_Key]):
+    """The list in which those wait that are not settled: its type says so, which costs nothing for each."""
+
+    __slots__ = ()
+
+
 class KnownBundles:
     """Remembers IDs. The node sees to it that there are not more than its settings allow."""
 
@@ -23,8 +32,9 @@ class KnownBundles:
         self._count = 0
         self._by_source: dict[Eid, dict[_Key, list[_Key]]] = {}
         """For each ID the list in which it waits to be forgotten."""
-        self._minutes: dict[tuple[bool, int], dict[Eid, list[_Key]]] = {}
-        """By whether the bundle has no creation time, and by the minute on that kind's own scale."""
+        self._minutes: dict[tuple[bool, int, bool], dict[Eid, list[_Key]]] = {}
+        """By whether the bundle has no creation time, by the minute on that kind's own scale, and by whether it may
+        return."""
         self._offsets_ms = [0, 0]
         """DTN time minus the scale of IDs with a creation time, and without: a step of the clock moves the scale."""
 
@@ -39,23 +49,30 @@ class KnownBundles:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, bundle: BundleId, until_ms: int) -> None:
-        """Remember an ID until this DTN time; a second call changes nothing."""
+    def may_return(self, bundle: BundleId) -> bool:
+        """Whether a bundle that is remembered is not settled."""
+        keys = self._by_source.get(bundle.source)
+        return keys is not None and isinstance(keys.get(_key(bundle)), _MayReturn)
+
+    def add(self, bundle: BundleId, until_ms: int, *, may_return: bool = False) -> None:
+        """Remember an ID until this DTN time; a second call changes nothing but that it is settled now."""
         source = bundle[0]
         key = bundle[1] << 64 | bundle[2] if bundle[3] < 0 and not bundle[5] else _key(bundle)
         keys = self._by_source.get(source)
         if keys is None:
             keys = self._by_source[source] = {}
         elif key in keys:
-            return
+            if may_return or not isinstance(keys[key], _MayReturn):
+                return
+            self._count -= 1
         is_by_age = not bundle[1]
-        minute = is_by_age, (until_ms - self._offsets_ms[is_by_age]) // BUCKET_MS
+        minute = is_by_age, (until_ms - self._offsets_ms[is_by_age]) // BUCKET_MS, may_return
         sources = self._minutes.get(minute)
         if sources is None:
             sources = self._minutes[minute] = {}
         waiting = sources.get(source)
         if waiting is None:
-            waiting = sources[source] = []
+            waiting = sources[source] = _MayReturn() if may_return else []
         waiting.append(key)
         keys[key] = waiting
         self._count += 1
@@ -74,7 +91,7 @@ class KnownBundles:
 
     def expire(self, now_ms: int) -> None:
         """Forget what has expired before this DTN time."""
-        for minute in [each for each in self._minutes if self._end_ms(*each) <= now_ms]:
+        for minute in [each for each in self._minutes if self._end_ms(*each[:2]) <= now_ms]:
             for source, waiting in self._minutes.pop(minute).items():
                 keys = self._by_source.get(source, {})
                 gone = [key for key in waiting if keys.get(key) is waiting]

@@ -20,7 +20,7 @@ from meshd.link.identity import LinkId
 from meshd.node.bundle_table import BundleState, Entry
 from meshd.node.commands import AbortStream, BeginStream, FinishStream, RefuseTransfer, WritePiece
 from meshd.node.events import StreamFailed, TransferBegun, TransferEnded, TransferPiece
-from meshd.node.reception import Plan, Reception
+from meshd.node.reception import UNDER_WAY, Plan, Reception
 from meshd.node.state import NodeState
 from meshd.node.status_reports import StatusReports
 
@@ -65,13 +65,13 @@ class LargeReception:
         state: NodeState,
         reports: StatusReports,
         reception: Reception,
-        neighbour_has: Callable[[Entry, Eid], None],
+        brought_again: Callable[[Entry, Eid], bool],
     ) -> None:
-        """`neighbour_has` as for Reception."""
+        """`brought_again` as for Reception."""
         self._state = state
         self._reports = reports
         self._reception = reception
-        self._neighbour_has = neighbour_has
+        self._brought_again = brought_again
         self._streams: dict[_Key, _Stream] = {}
         self._number = 0
 
@@ -139,7 +139,8 @@ class LargeReception:
         plan = self._reception.plan(header.flow, link)
         stream.received_ms = now_ms = state.dtn_ms(now)
         stream.expiry_ms = self._expiry_ms(header, now_ms)
-        if state.is_known(header.id) or self._is_arriving(header.id):
+        is_known = state.is_known(header.id) and not self._reception.is_taken_again(header, plan, now_ms)
+        if is_known or self._is_arriving(header.id):
             self._duplicate(key, stream, header.id)
             return False
         if plan.is_joined and state.is_known(adu_of(header.id)):
@@ -184,9 +185,10 @@ class LargeReception:
         if self._is_arriving(bundle) or (entry is not None and entry.state is BundleState.STORING):
             self._refuse(key, stream, "the same bundle is arriving already", retriable=True)
             return
-        self._refuse(key, stream, "it was here before", completed=True)
-        if entry is not None and entry.copies is not None:
-            self._neighbour_has(entry, key[0].neighbour)
+        if entry is None or self._brought_again(entry, key[0].neighbour):
+            self._refuse(key, stream, "it was here before", completed=True)
+        else:
+            self._refuse(key, stream, UNDER_WAY, retriable=True)
 
     def _problem(self, plan: Plan) -> tuple[str, ReportReason] | None:
         """What is read or answered here has to be in memory."""

@@ -7,7 +7,6 @@ Says what becomes of such a bundle; doing it is the forwarding's work.
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from meshd.base.limits import INLINE_SIZE_MAX_BYTES
 from meshd.bundle.record import BundleRecord
 from meshd.link.identity import LinkId
 from meshd.link.link_table import LinkTable
@@ -81,8 +80,5 @@ class LinkLimits:
 
     def _why_not(self, record: BundleRecord, link_id: LinkId, room: Room) -> str:
         if not self._fragmentation.may_cut(record) and record.size_bytes > room.size_max_bytes:
-            cause = "it must not be fragmented"
-            if record.size_bytes > INLINE_SIZE_MAX_BYTES:
-                cause = f"bundles above {INLINE_SIZE_MAX_BYTES} bytes are not fragmented"
-            return f"{cause}, and {link_id} takes at most {room.size_max_bytes} bytes"
+            return f"it must not be fragmented, and {link_id} takes at most {room.size_max_bytes} bytes"
         return f"{link_id} ends before it could carry more than {max(room.left_bytes, 0)} bytes of it"

@@ -2,7 +2,8 @@
 """Reassembly of ADUs for this node (RFC 9171 section 5.9): fragments wait for their siblings, then become one bundle.
 
 The shell reads the fragments that are needed and joins them; the whole bundle is stored before its fragments go, so
-that a crash at any moment leaves one or the other. From then on it is a bundle like any that arrived whole.
+that a crash at any moment leaves one or the other. From then on it is a bundle like any that arrived whole. One that is
+too large for memory is joined in the store piece by piece.
 """
 
 from collections.abc import Callable
@@ -10,20 +11,23 @@ from typing import Final
 
 from msgspec import structs
 
+from meshd.bundle.blocks import BundleFlag
 from meshd.bundle.eid import Eid
-from meshd.bundle.fragment import ADU_SIZE_MAX_BYTES, FRAGMENTS_MAX, Extent, choose_cover
+from meshd.bundle.fragment import FRAGMENTS_MAX, LARGE_ADU_SIZE_MAX_BYTES, Extent, choose_cover
 from meshd.bundle.header import BundleHeader
-from meshd.bundle.record import BundleId, PayloadRef, adu_of, bundle_ref
+from meshd.bundle.record import BundleId, BundleRecord, PayloadRef, adu_of, bundle_ref
 from meshd.bundle.scan import scan_untrusted
 from meshd.node.bundle_table import BundleState, Entry
-from meshd.node.commands import ReassembleBundle
-from meshd.node.events import BundleReassembled
+from meshd.node.commands import AbortStream, FinishStream, ReassembleBundle
+from meshd.node.events import BundleJoined, BundleReassembled, JoiningFailed
 from meshd.node.replication import Copies
 from meshd.node.sent_messages import message_id_of
 from meshd.node.state import NodeState
 
 RETRY_S: Final = 10.0
 """A whole bundle that could not be stored is tried again after this."""
+
+_IS_FRAGMENT: Final = int(BundleFlag.IS_FRAGMENT)
 
 
 class _Adu:
@@ -67,8 +71,8 @@ class Reassembly:
 
     def problem(self, header: BundleHeader) -> str:
         """Why a fragment that arrives can't be of use; empty when it can."""
-        if not 0 < header.total_adu_bytes <= ADU_SIZE_MAX_BYTES:
-            return f"an ADU of {header.total_adu_bytes} bytes can't be reassembled: 1 to {ADU_SIZE_MAX_BYTES} can"
+        if not 0 < header.total_adu_bytes <= LARGE_ADU_SIZE_MAX_BYTES:
+            return f"an ADU of {header.total_adu_bytes} bytes can't be reassembled: 1 to {LARGE_ADU_SIZE_MAX_BYTES} can"
         adu = self._adus.get(adu_of(header.id))
         if adu is None:
             return ""
@@ -122,25 +126,53 @@ class Reassembly:
                 self._delete_fragments(event.id, adu, event.problem)
             return None
         header = scan_untrusted(event.data)
-        model = self._state.table.get(next(iter(adu.fragments)))
-        assert model is not None, "fragments that wait are in the table"
         size_bytes = len(event.data)
-        record = structs.replace(
-            model.record,
-            id=header.id,
-            size_bytes=size_bytes,
-            flags=header.flags,
-            part=header.part,
-            payload=PayloadRef(-1, 0, size_bytes, event.data),
-            total_adu_bytes=0,
-        )
+        record = self._record_of_whole(adu, header, size_bytes, PayloadRef(-1, 0, size_bytes, event.data))
         entry = Entry(record, header, event.data, is_own=False)
         self._state.add(entry)
-        if model.copies is not None:  # to a group: the fragments, not the whole, go on to other members
+        self._take_in(entry, adu)
+        return entry
+
+    def joined_in_pieces(self, event: BundleJoined, now: float) -> None:
+        """The same of one that lies in the store already and has to be made durable."""
+        del now
+        adu, state = self._adus.get(event.id), self._state
+        if adu is None or not adu.is_joining:
+            state.commands.append(AbortStream(event.stream))
+            return
+        record = self._record_of_whole(adu, event.header, event.size_bytes, PayloadRef(-1, 0, event.size_bytes))
+        entry = Entry(record, None, None, is_own=False)
+        state.table.add(entry)
+        self._take_in(entry, adu)
+        state.commands.append(FinishStream(event.stream, record))
+
+    def joining_failed(self, event: JoiningFailed, now: float) -> None:
+        """The store could not take the whole while it was being joined."""
+        self.storing_failed(event.id, now)
+        self._state.report("store.failed", bundles=1, reason=event.reason)
+
+    def _model(self, adu: _Adu) -> Entry:
+        model = self._state.table.get(next(iter(adu.fragments)))
+        assert model is not None, "fragments that wait are in the table"
+        return model
+
+    def _record_of_whole(self, adu: _Adu, header: BundleHeader, size_bytes: int, payload: PayloadRef) -> BundleRecord:
+        """`header` is that of the whole, or of the fragment at offset 0."""
+        return structs.replace(
+            self._model(adu).record,
+            id=adu_of(header.id),
+            size_bytes=size_bytes,
+            flags=header.flags & ~_IS_FRAGMENT,
+            part=header.part,
+            payload=payload,
+            total_adu_bytes=0,
+        )
+
+    def _take_in(self, entry: Entry, adu: _Adu) -> None:
+        if self._model(adu).copies is not None:  # to a group: the fragments, not the whole, go on to other members
             entry.copies = Copies((), is_delivered=False)
             self._state.note_copies(entry)
-        self._retries.pop(event.id, None)
-        return entry
+        self._retries.pop(entry.record.id, None)
 
     def settle(self, bundle: BundleId) -> None:
         """A whole bundle is durable and with its application: fragments of it are not needed any more."""

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bundle reception (RFC 9171 section 5.6): untrusted bytes become entries, or are refused or dropped with a reason.
 
-Acknowledgement waits for the store. A duplicate of a bundle that is durable (or was dealt with before) is acknowledged
-at once; a duplicate of one that is still being stored is acknowledged together with it.
+Acknowledgement waits for the store. A duplicate of a bundle that is durable (or was settled before) is acknowledged at
+once; a duplicate of one that is still being stored is acknowledged together with it.
+
+Nothing in transit may vanish by an acknowledgement of a node that does not hold it. What was passed on to a relay and
+comes back is taken again: the plans may have changed, or two copies have crossed, and nobody else may have it. Its hop
+count bounds that; a bundle without one is taken again once. What is under way to a relay at the moment is refused for
+now. A bundle to a group is left out: its duplicates are many, and each member has it from whoever it came from.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,6 +42,9 @@ _REPORT_FLAGS: Final = int(REPORT_FLAGS)
 """Plain numbers: an operator of the enum costs half a microsecond, once for each bundle."""
 
 
+UNDER_WAY: Final = "the same bundle is under way from here to another node"
+
+
 class Plan(NamedTuple):
     """What is done with every bundle of a flow that arrives over a link."""
 
@@ -66,16 +74,16 @@ class Reception:
         reports: StatusReports,
         echo: Echo,
         reassembly: Reassembly,
-        neighbour_has: Callable[[Entry, Eid], None],
+        brought_again: Callable[[Entry, Eid], bool],
         trace: Trace,
         advertising: Advertising,
     ) -> None:
-        """`neighbour_has` is called when a neighbour brings a bundle to a group that is here already."""
+        """`brought_again` is asked when a neighbour brings what is here already: False when it has to keep it."""
         self._state = state
         self._reports = reports
         self._echo = echo
         self._reassembly = reassembly
-        self._neighbour_has = neighbour_has
+        self._brought_again = brought_again
         self._trace = trace
         self._advertising = advertising
 
@@ -104,7 +112,7 @@ class Reception:
             plan = plans.get(flow)
             if plan is None:
                 plan = plans[flow] = self.plan(flow, link_id)
-            if get(bundle) is not None or bundle in known:
+            if (get(bundle) is not None or bundle in known) and not self.is_taken_again(header, plan, now_ms):
                 self._duplicate(link_id, row, header)
                 continue
             time_ms = bundle[1]
@@ -215,14 +223,25 @@ class Reception:
         if entry is not None and members:
             entry.copies = begin(record, members.difference(served), self._state.settings.id)
 
+    def is_taken_again(self, header: BundleHeader, plan: Plan, now_ms: int) -> bool:
+        """Whether a bundle whose ID is known is not here any more, and may be nowhere else."""
+        state, bundle = self._state, header.id
+        if plan.is_here or not header.destination.is_singleton or bundle in state.table:
+            return False
+        if not state.known.may_return(bundle):
+            return False
+        if not header.flow.hop_limit:
+            state.known.add(bundle, now_ms + min(header.lifetime_ms, LIFETIME_MAX_MS))
+        return True
+
     def _duplicate(self, link_id: LinkId, row: ReceivedRow, header: BundleHeader) -> None:
         entry = self._state.table.get(header.id) or self._echo.answer_under_way(header.id)
         if entry is not None and entry.state is BundleState.STORING:
             entry.transfers += ((link_id, row.transfer),)
-            return
-        self._state.accept(link_id, row.transfer)
-        if entry is not None and entry.copies is not None:
-            self._neighbour_has(entry, link_id.neighbour)
+        elif entry is None or self._brought_again(entry, link_id.neighbour):
+            self._state.accept(link_id, row.transfer)
+        else:
+            self._state.refuse(link_id, row.transfer, UNDER_WAY, retriable=True)
 
     def _problem(self, flow: Flow, is_here: bool) -> tuple[str, ReportReason] | None:
         """Why its bundles are dropped although the transfer was fine, in words and as a reason code; None: kept."""

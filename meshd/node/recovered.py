@@ -29,7 +29,7 @@ def take_over(event: StoreRecovered, state: NodeState, router: Router, view: Lin
         table.add(entry)
     for bundle, until_ms in event.known:
         if bundle not in table:
-            state.known.add(bundle, until_ms)
+            state.known.add(bundle, until_ms, may_return=True)  # the store does not know what became of it
     state.messages.recover(event.notes, _messages(event.records, state))
     return entries
 

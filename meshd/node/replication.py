@@ -52,6 +52,11 @@ class Copies:
         self.later: float | None = None
         """Monotonic time from which one more can go."""
 
+    @property
+    def may_return(self) -> bool:
+        """Whether it has to be taken again when all copies are gone and one comes back."""
+        return False
+
     def taken(self, link: LinkId) -> None:
         """The neighbour has a copy."""
         self.left -= self.links.pop(link, set())

@@ -135,11 +135,11 @@ class NodeState:
         self.table.add(entry)
         self.puts.append(entry.record)
 
-    def delete(self, entry: Entry) -> None:
-        """Let a bundle go and remember its ID until its expiry."""
+    def delete(self, entry: Entry, *, may_return: bool = False) -> None:
+        """Let a bundle go and remember its ID until its expiry; one that `may_return` is taken again then."""
         record = entry.record
         self.table.remove(entry)
-        self.known.add(record.id, record.expiry_ms)
+        self.known.add(record.id, record.expiry_ms, may_return=may_return)
         for link, transfer in entry.transfers:
             self.accept(link, transfer)
         self.deletes.append(ForgottenRow(record.id, record.expiry_ms))

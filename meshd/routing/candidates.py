@@ -17,7 +17,8 @@ from meshd.routing.route import Booked, Route
 from meshd.routing.search import find_route
 
 LEVELS: Final = (0.95, 0.5, 0.0)
-"""Confidence of each contact; the surest level that delivers in time wins."""
+"""Confidence of each contact; the surest level that delivers in time wins. Two of them between which there is no
+contact are searched once."""
 NEIGHBOURS_MAX: Final = 4
 """Neighbours over which ways are compared, and copies go, at most."""
 
@@ -54,6 +55,7 @@ class Candidates:
 
     def route(self, level: float, rank: int) -> Route | None:
         """The best route at a level, the best of those over another neighbour, and so on; None: there are no more."""
+        level = self._graph.surest_at_least(level)
         found = self._found.setdefault(level, [])
         while rank >= len(found) and level not in self._is_complete:
             route = self._search(level, [each.next_node for each in found])

@@ -8,6 +8,7 @@ which one contact without an end would spoil for all others in a single list.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -46,6 +47,7 @@ class ContactGraph:
         """By their numbers."""
         self._outgoing: dict[int, Sequence[ContactClass]] = {}
         self._incoming: dict[int, Sequence[ContactClass]] = {}
+        self._confidences: list[float] = []
         for contact in contacts:
             self._add(contact)
 
@@ -61,6 +63,13 @@ class ContactGraph:
         if sender is not None:
             return list(self._by_sender.get(self._numbers.get(sender, -1), ()))
         return [contact for each in self._by_sender.values() for contact in each]
+
+    def surest_at_least(self, confidence: float) -> float:
+        """The least confidence of any contact that is not below this one; infinite when there is none."""
+        if not self._confidences:
+            self._confidences = sorted({each.confidence for row in self._by_sender.values() for each in row})
+        place = bisect_left(self._confidences, confidence)
+        return self._confidences[place] if place < len(self._confidences) else math.inf
 
     def outgoing(self, node: int) -> Sequence[ContactClass]:
         """What a node sends in; the rows name the receivers."""

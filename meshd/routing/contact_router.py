@@ -100,7 +100,10 @@ class ContactRouter:
         self._refresh_at = -math.inf
 
     def silence(self, node: Eid, until_s: float | None) -> None:
-        """A node sends nothing that can be located, until a DTN time if that is known; it still receives."""
+        """A node sends nothing that can be located, until a DTN time if that is known; it still receives.
+
+        Of this node it is the end of the order that has closed some of its bearers.
+        """
         self.contacts.silence(node, until_s)
         self._refresh_at = -math.inf
 

@@ -73,7 +73,7 @@ class KnownContacts:
         self._is_stale = True
 
     def silence(self, node: Eid, until_s: float | None) -> None:
-        """A node keeps silent, until a DTN time if that is known."""
+        """A node keeps silent, until a DTN time if that is known; this one on the bearers that are closed."""
         self._silent[node] = math.inf if until_s is None else until_s
         self._is_stale = True
 
@@ -140,8 +140,9 @@ class KnownContacts:
         changes_s = [math.inf]
         own: list[Contact] = []
         ends_s: dict[LinkId, float] = {}
-        for contact in (*self._planned.get(self.own_node, ()), *self._predictions()):
-            if contact.end_s <= dtn_s:
+        for each in (*self._planned.get(self.own_node, ()), *self._predictions()):
+            contact = self._when_open(each, view, dtn_s)
+            if contact is None or contact.end_s <= dtn_s:
                 continue
             links = self._links_of(contact)
             if contact.start_s > dtn_s:
@@ -157,13 +158,20 @@ class KnownContacts:
                 late = _as_late(contact, dtn_s)
                 changes_s.append(late.start_s)
                 own.append(late)
-        own = [each for each in own if each.start_s < each.end_s and _may_emit(each, view)]
+        own = [each for each in own if each.start_s < each.end_s]
         self._live = {
             link: structs.replace(each, end_s=ends_s.get(link, math.inf)) for link, each in self._measured.items()
         }
         own += self._live.values()
         self.changes_at = min(each for each in changes_s if each > dtn_s) - view.utc_offset_s
         return own
+
+    def _when_open(self, contact: Contact, view: LinkView, dtn_s: float) -> Contact | None:
+        """Over a bearer that is closed it begins when the silence ends, if that is known."""
+        if _may_emit(contact, view):
+            return contact
+        until_s = max(self._silent.get(self.own_node, math.inf), dtn_s + GRACE_S)
+        return structs.replace(contact, start_s=max(contact.start_s, until_s)) if until_s < contact.end_s else None
 
     def _predictions(self) -> list[Contact]:
         return [each for each in self._predicted if each.sender == self.own_node]

@@ -52,6 +52,17 @@ class ContactSink(Protocol):
 
 
 @runtime_checkable
+class SilenceSink(Protocol):
+    """A router that heeds who is silent on order."""
+
+    def silence(self, node: Eid, until_s: float | None) -> None:
+        """It sends nothing that can be located, until a DTN time if that is known; of this node: what is closed."""
+
+    def end_silence(self, node: Eid) -> None:
+        """It may send again."""
+
+
+@runtime_checkable
 class PlanSource(Protocol):
     """A router that has a plan."""
 

@@ -28,6 +28,9 @@ CANDIDATES_MAX: Final = 4096
 SMALL_BYTES: Final = 128
 """Routes of smaller bundles are those of this size."""
 
+ANY_PRECEDENCE: Final = -1
+"""Where what is booked is not heeded, precedence makes no difference."""
+
 _Question = tuple[Eid, Eid | None, int, int, frozenset[LinkId]]
 """Destination, previous node, precedence, rounded size, and links that don't take it whole."""
 
@@ -138,20 +141,23 @@ class WayFinder:
 
     def remembered(self, record: BundleRecord, view: LinkView, dtn_s: float) -> Candidates:
         """The candidates of its kind."""
-        question = self._question(record, view)
+        booked = self._candidates.get(self._question(record, view, record.precedence))
+        if booked is not None:
+            return booked
+        question = self._question(record, view, ANY_PRECEDENCE)
         return self._candidates.get(question) or self._remember(record, view, dtn_s, is_booked=False)
 
     def _remember(self, record: BundleRecord, view: LinkView, dtn_s: float, *, is_booked: bool) -> Candidates:
         if len(self._candidates) >= CANDIDATES_MAX:
             self._candidates.clear()
-        question = self._question(record, view)
+        question = self._question(record, view, record.precedence if is_booked else ANY_PRECEDENCE)
         found = self.search(record, view, question[3], dtn_s, is_booked=is_booked)
         self._candidates[question] = found
         return found
 
-    def _question(self, record: BundleRecord, view: LinkView) -> _Question:
+    def _question(self, record: BundleRecord, view: LinkView, precedence: int) -> _Question:
         size_bytes = _rounded_up(record.size_bytes)
-        return record.destination.node, record.previous_node, record.precedence, size_bytes, _blocked(view)
+        return record.destination.node, record.previous_node, precedence, size_bytes, _blocked(view)
 
     def search(
         self, record: BundleRecord, view: LinkView, size_bytes: int, dtn_s: float, *, is_booked: bool

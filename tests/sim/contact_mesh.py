@@ -29,8 +29,8 @@ class Strategy(Protocol):
     def ends(self, contact: Contact, now: float) -> None:
         """It is over."""
 
-    def take(self, load: Load, contact: Contact | None, now: float) -> None:
-        """A bundle made here, or brought by a contact: it may be kept."""
+    def take(self, load: Load, contact: Contact | None, now: float) -> bool:
+        """A bundle made here, or brought by a contact: it may be kept. False: the sender has to keep it."""
 
     def next_for(self, contact: Contact, now: float) -> Load | None:
         """What to send now."""
@@ -40,6 +40,9 @@ class Strategy(Protocol):
 
     def failed(self, contact: Contact, load: Load, now: float) -> None:
         """The contact ended first."""
+
+    def refused(self, contact: Contact, load: Load, now: float) -> None:
+        """The other end did not take it."""
 
     def holds(self, load: Load) -> bool:
         """It is still here."""
@@ -86,16 +89,19 @@ class Mesh:
         self._kick(contact.sender)
 
     def _arrive(self, load: Load, node: Eid, contact: Contact | None) -> None:
-        now = self.time.now
+        now, is_taken = self.time.now, True
         if node == load.destination:
             if now <= load.expiry_s:
                 self.delivered_s.setdefault(load.number, now)
         else:
-            self.strategies[node].take(load, contact, now)
+            is_taken = self.strategies[node].take(load, contact, now)
         if contact is not None:
             strategy = self.strategies[contact.sender]
-            strategy.sent(contact, load, now)
-            self.copies[load.number] += strategy.holds(load)
+            if is_taken:
+                strategy.sent(contact, load, now)
+                self.copies[load.number] += strategy.holds(load)
+            else:
+                strategy.refused(contact, load, now)
             self._kick(contact.sender)
         self._kick(node)
 

@@ -60,7 +60,12 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """What a random day is like; the defaults are the congested case."""
+    """What a random day is like; the defaults are the congested case.
+
+    Its bundles are together a fifth of all that the contacts of the whole day can carry. They go over two contacts in
+    the mean, most of them in half of the day, and are for one node each: with every bundle everywhere, which is four
+    copies, the contacts are full, and half of the bundles never arrive.
+    """
 
     nodes: int = 7
     bundles: int = 1000
@@ -71,7 +76,7 @@ class Day:
     contacts_per_pair: float = 6.0
     length_s: tuple[float, float] = (300.0, 1800.0)
     rate_bps: tuple[int, ...] = (19_200, 64_000, 128_000, 256_000)
-    size_bytes: tuple[int, ...] = (2_000, 20_000, 200_000, 600_000)
+    size_bytes: tuple[int, ...] = (10_000, 100_000, 600_000, 1_500_000)
     lifetime_s: tuple[float, float] = (12 * HOUR_S, 24 * HOUR_S)
     send_until_s: float = 10 * HOUR_S
     buffer_bytes: int = 60_000_000

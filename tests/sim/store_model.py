@@ -47,7 +47,7 @@ class StoreModel:
             self.released.discard(record.id)
         for row in group.deletes:
             self.live.pop(row.id, None)
-            self.until[row.id] = row.remember_until_ms
+            self.until[row.id] = max(row.remember_until_ms, self.until.get(row.id, 0))
         self.released.update(group.releases)
         self.notes.update(group.notes)
         self.notes = {name: value for name, value in self.notes.items() if value}
@@ -185,7 +185,7 @@ class StoreRun:
 
     def _record(self, state: StoreModel) -> BundleRecord:
         rng = self.rng
-        free = [key for key, until in state.until.items() if until <= self.now_ms and key not in state.live]
+        free = [key for key in state.until if key not in state.live]
         if free and rng.random() < 0.2:
             key = rng.choice(free)
         else:

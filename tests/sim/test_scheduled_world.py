@@ -2,6 +2,7 @@
 """Whole nodes on contact schedules: one-way links, outages, mobility; the short form of what routing_table prints."""
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -26,11 +27,37 @@ def _direct(node: Eid, plan: tuple[Contact, ...]) -> Router:
     return ContactRouter(node, ContactPlan())
 
 
+def _planned(node: Eid, plan: tuple[Contact, ...]) -> Router:
+    return ContactRouter(node, ContactPlan(plan))
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_day_of_contacts_outages_and_crashes_loses_nothing(seed: int) -> None:
     oracle = ScheduledWorld(seed, random_day(seed, DAY), _direct).run(crashes=10)
     assert oracle.accepted_messages() > 40
     assert oracle.crashes > 0
+
+
+def test_a_bundle_that_an_outage_leads_back_is_taken_again() -> None:
+    home, near, far, other = nodes = names(4)
+    broken = Contact(other, far, "los0", 150.0, 200.0, 1200, 0.1)
+    actual = (
+        Contact(home, near, "los0", 20.0, 60.0, 1200, 0.1),
+        Contact(near, other, "los0", 80.0, 120.0, 1200, 0.1),
+        Contact(other, home, "los0", 500.0, 600.0, 1200, 0.1),
+        Contact(home, far, "los0", 700.0, 800.0, 1200, 0.1),
+    )
+    loads = (Load(0, home, far, 1, 100, 10.0, DAY_S),)
+    world = ScheduledWorld(1, Scenario(nodes, (*actual[:2], broken, *actual[2:]), actual, loads, 10**6), _planned)
+    oracle = world.run()
+    assert 700.0 < oracle.offered_s[1] - world.begin_s < 800.0
+
+
+@pytest.mark.parametrize("seed", [1, 4])
+def test_nothing_is_lost_where_plans_fail(seed: int) -> None:
+    """Routers that know the plan lead bundles around outages and back."""
+    oracle = ScheduledWorld(seed, random_day(seed, replace(DAY, bundles=100)), _planned).run()
+    assert oracle.accepted_messages() == 100
 
 
 def test_a_seed_replays_exactly() -> None:

@@ -55,6 +55,11 @@ class Beacons:
         self.at = now
         """When the next one is due."""
 
+    @property
+    def is_announcing(self) -> bool:
+        """Something that was to be told out of turn has not left to all yet."""
+        return self._announcement is not None or (self._said is not None and bool(self._left))
+
     def announce(self, frame: Silent) -> None:
         """Tell all, with the next datagram."""
         self._announcement = frame

@@ -57,6 +57,8 @@ class PeerUp:
 
     node: Eid
     is_blind: bool
+    silent_s: int | None = None
+    """It has just said that it falls silent on order for so long; 0: for how long was not said."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,8 +138,8 @@ class Listener:
                 case Ping(token):
                     peer.pong = (token, now)
                     peer.want_report(now)
-                case Silent(is_silent, _):
-                    self._take_silence(peer, now, is_silent=is_silent)
+                case Silent():
+                    self._take_silence(peer, frame, now)
                 case Group(group, members):
                     peer.receiver.take_group(group, members)
                 case Heard():
@@ -184,9 +184,18 @@ class Listener:
         else:
             self._faults["refusal"] += 1
 
-    def _take_silence(self, peer: Peer, now: float, *, is_silent: bool) -> None:
-        if is_silent and peer.life in (Life.UP, Life.UNKNOWN, Life.DOWN, Life.ONE_WAY):
+    def set_silent(self, peer: Peer, for_s: int | None, now: float) -> None:
+        """As if it had said so itself; None: it is asked to be heard before it is counted on again."""
+        if for_s is not None:
+            self._take_silence(peer, Silent(is_silent=True, for_s=for_s), now)
+        elif peer.life is Life.SILENT:
+            peer.life = Life.DOWN
+            self._sender.set_blind(peer.settings.index, is_blind=False)
+            self._events.append(PeerDown(peer.settings.node))
+
+    def _take_silence(self, peer: Peer, frame: Silent, now: float) -> None:
+        if frame.is_silent and peer.life in (Life.UP, Life.UNKNOWN, Life.DOWN, Life.ONE_WAY):
             peer.life = Life.SILENT
             peer.silenced_at = now
             self._sender.set_blind(peer.settings.index, is_blind=True)
-            self._events.append(PeerUp(peer.settings.node, is_blind=True))
+            self._events.append(PeerUp(peer.settings.node, is_blind=True, silent_s=frame.for_s))

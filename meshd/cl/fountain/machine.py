@@ -31,14 +31,7 @@ from meshd.cl.fountain.events import (
 )
 from meshd.cl.fountain.fountain_code import FountainCode
 from meshd.cl.fountain.frame_codec import pack_frames, parse_frames_untrusted
-from meshd.cl.fountain.frames import (
-    GROUP_ALL,
-    Frame,
-    FrameError,
-    Ping,
-    Silent,
-    Symbol,
-)
+from meshd.cl.fountain.frames import GROUP_ALL, Frame, FrameError, Ping, Silent, Symbol
 from meshd.cl.fountain.listener import Listener
 from meshd.cl.fountain.neighbours import Neighbours
 from meshd.cl.fountain.pacing import Pacer
@@ -170,6 +163,18 @@ class Machine:
         self._beacons.announce(Silent(is_silent=True, for_s=for_s))
         self._wake()
 
+    @property
+    def is_announcing(self) -> bool:
+        """That has not left to all yet; nothing leaves while we are silent."""
+        return self._beacons.is_announcing and not self._is_frozen
+
+    def set_silent(self, node: Eid, for_s: int | None, now: float) -> None:
+        """Somebody says that a node is silent, for so long (0: not said); None: that it is not."""
+        peer = self._by_node.get(node)
+        if peer is not None:
+            self._listener.set_silent(peer, for_s, now)
+            self._wake()
+
     def freeze(self) -> None:
         """Silence: nothing is sent until `thaw`; receiving goes on."""
         self._is_frozen = True
@@ -203,16 +208,18 @@ class Machine:
 
     # Datagrams in.
 
-    def receive_datagrams(self, datagrams: Sequence[bytes], now: float, source: object = None) -> int:
+    def receive_datagrams(self, datagrams: Sequence[bytes], now: float, sources: Sequence[object] = ()) -> int:
         """Datagrams have come, from wherever: their seals say from whom. How many were refused.
 
-        `source` is the address that all of them came from, where it serves to answer a node that is found by them.
+        `sources` are the addresses that they came from, where those serve to answer nodes that are found by them.
         """
         opener = self._opener
         candidates, dropped = opener.sift_untrusted(datagrams)
         refused = len(datagrams) - len(candidates)
         self.faults.update({fault.value: count for fault, count in dropped.items() if count})
+        places = iter(enumerate(datagrams))
         for data in candidates:
+            source = sources[next(place for place, each in places if each is data)] if sources else None
             try:
                 opened = opener.open_untrusted(data)
             except DatagramError as error:

@@ -11,11 +11,11 @@
 
 A peer's mistake never raises: it ends this session with a `SessionEnded` that says why. What the owner still gets from
 `data_to_send` after that is to be written, then the connection is closed. The states are those of section 3.3; which
-messages a state takes is the table in `states.py`. The two directions of transfers are `incoming.py` and `outgoing.py`.
+messages a state takes is the table in `states.py`. The beginning is `handshake.py`, the two directions of transfers are
+`incoming.py` and `outgoing.py`.
 In state SECURING the owner puts TLS between (section 4.4), then calls `secure` or `fail_securing`.
 """
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -24,22 +24,14 @@ from meshd.bundle.eid import Eid
 from meshd.bundle.stored_chunk import Chunks
 from meshd.cl.tcpclv4 import messages
 from meshd.cl.tcpclv4.deadlines import Deadlines
-from meshd.cl.tcpclv4.events import (
-    EndReason,
-    Event,
-    SessionEnded,
-    SessionEstablished,
-    TransferRefused,
-    TransfersAcknowledged,
-    TransfersReceived,
-    TransferUnreadable,
-)
+from meshd.cl.tcpclv4.event_queue import EventQueue
+from meshd.cl.tcpclv4.events import EndReason, Event, SessionEnded, SessionEstablished, TransferUnreadable
+from meshd.cl.tcpclv4.handshake import Handshake
 from meshd.cl.tcpclv4.incoming import Incoming
 from meshd.cl.tcpclv4.messages import MessageType, RefuseReason, RejectReason, SessionFault, SessionInit, TermReason
-from meshd.cl.tcpclv4.negotiation import agree, agree_on_tls, make_contact_header, pack_offer
 from meshd.cl.tcpclv4.outgoing import IN_FLIGHT_MAX, Outgoing
 from meshd.cl.tcpclv4.settings import Role, SessionSettings
-from meshd.cl.tcpclv4.states import TAKES, State, describe_term, make_untimely, may_speak, name_end, pack_complaint
+from meshd.cl.tcpclv4.states import TAKES, State, describe_term, make_untimely, may_speak, name_end
 
 OUTPUT_BATCH_BYTES: Final = 512 * 1024
 """About so much is produced by one `data_to_send`; a single large segment may exceed it."""
@@ -58,17 +50,14 @@ class Session:
         self._answers: list[bytes] = []
         self._incoming = Incoming(settings, self._answers)
         self._outgoing = Outgoing(self._answers)
-        self._events: deque[Event] = deque()
+        self._events = EventQueue()
         self._tail = b""
         self._rejects = 0
         self._deadlines = Deadlines(now + settings.handshake_timeout_s)
         self._has_received_term = False
-        self._proven: frozenset[Eid] | None = None
-        self._end_text = ""
-        self._end_reason = EndReason.TERMINATED
+        self._end_reason, self._end_text = EndReason.TERMINATED, ""
         self.state = State.CONTACT
-        if role is Role.ACTIVE:
-            self._answers.append(make_contact_header(settings))
+        self._handshake = Handshake(settings, role, self._answers)
 
     # What the owner asks.
 
@@ -158,8 +147,7 @@ class Session:
 
     def _consume(self, data: bytes, now: float) -> int:
         """Take message after message; the position of the first one that is not whole."""
-        pos = 0
-        end = len(data)
+        pos, end = 0, len(data)
         incoming, outgoing = self._incoming, self._outgoing
         if self.state is State.CONTACT:
             if not messages.pull_contact_header_untrusted(data):
@@ -211,29 +199,16 @@ class Session:
     # Contact and negotiation.
 
     def _take_contact(self, data: bytes) -> int:
-        """Section 4.3: the passive side answers, the active one goes on, or TLS comes next. Errors: SessionFault."""
+        """Errors: SessionFault, which is one of the negotiation."""
         self.state = State.NEGOTIATION
-        if self._role is Role.PASSIVE:
-            self._answers.append(make_contact_header(self._settings))
-        if not agree_on_tls(self._settings, data[messages.CONTACT_BYTES - 1]):
-            self._begin_negotiation()
-        elif len(data) > messages.CONTACT_BYTES:
-            raise SessionFault("the peer sent more than its contact header before TLS", None, is_insecure=True)
-        else:
-            self.state = State.SECURING
+        self.state = self._handshake.take_contact(data)
         return messages.CONTACT_BYTES
-
-    def _begin_negotiation(self) -> None:
-        self.state = State.NEGOTIATION
-        if self._role is Role.ACTIVE:
-            self._answers.append(pack_offer(self._settings))
 
     def secure(self, proven: frozenset[Eid]) -> None:
         """TLS stands, and the peer's certificate, which is good, names these nodes."""
         if self.state is not State.SECURING:
             raise LocalProtocolError(f"no TLS is awaited in state {self.state.value}")
-        self._proven = proven
-        self._begin_negotiation()
+        self.state = self._handshake.secure(proven)
 
     def fail_securing(self, text: str, *, is_tellable: bool) -> None:
         """The handshake failed, or, with the connection as good as TLS made it, the certificate is not accepted."""
@@ -242,10 +217,8 @@ class Session:
         self._end(EndReason.TLS_FAILURE, text, is_peer_fault=True)
 
     def _take_session_init(self, offer: SessionInit, now: float) -> None:
-        """Section 4.7: agree on the session's parameters. Errors: SessionFault."""
-        agreement = agree(self._settings, offer, self._proven)
-        if self._role is Role.PASSIVE:
-            self._answers.append(pack_offer(self._settings))
+        """Errors: SessionFault."""
+        agreement = self._handshake.take_offer(offer)
         self.state = State.ESTABLISHED
         self._deadlines.establish(agreement.keepalive_s, now)
         self._outgoing.open(agreement.segment_bytes, agreement.transfer_mtu_bytes)
@@ -286,20 +259,7 @@ class Session:
 
     def _collect(self) -> None:
         """Turn what the two halves gathered into events, and end a session that has nothing left to do."""
-        incoming, outgoing = self._incoming, self._outgoing
-        if outgoing.acknowledged:
-            self._events.append(TransfersAcknowledged(outgoing.acknowledged))
-            outgoing.acknowledged = []
-        if outgoing.refused:
-            for transfer_id, reason in outgoing.refused:
-                self._events.append(TransferRefused(transfer_id, reason))
-            outgoing.refused = []
-        if incoming.rows:
-            self._events.append(TransfersReceived(incoming.rows))
-            incoming.rows = []
-        if incoming.pieces:
-            self._events.extend(incoming.pieces)
-            incoming.pieces = []
+        self._events.gather(self._incoming, self._outgoing)
         if self.state is State.ENDING:
             self._end_if_done()
 
@@ -414,7 +374,7 @@ class Session:
     def _end_by_fault(self, fault: SessionFault) -> None:
         """Tell the peer what it did, as far as the protocol allows, and end."""
         self._tail = b""
-        self._answers += pack_complaint(fault, self.state, self._role, make_contact_header(self._settings))
+        self._handshake.complain(fault, self.state)
         self._end(name_end(fault), str(fault), is_peer_fault=True)
 
     def _end_unreadable(self, out: list[bytes | memoryview], text: str) -> None:

@@ -31,10 +31,10 @@ class Carrier:
         """Forget it."""
         del self.peers[contact]
 
-    def take(self, load: Load, contact: Contact | None, now: float) -> None:
+    def take(self, load: Load, contact: Contact | None, now: float) -> bool:
         """Keep it, dropping others when the buffer is full."""
         if load.number in self.seen:
-            return
+            return True
         self.seen.add(load.number)
         self.loads[load.number] = load
         self._room_bytes -= load.size_bytes
@@ -43,6 +43,7 @@ class Carrier:
                 break
             if victim.number not in self.busy:
                 self.drop(victim)
+        return True
 
     def drop(self, load: Load) -> None:
         """It is gone from here."""
@@ -89,6 +90,9 @@ class Carrier:
     def failed(self, contact: Contact, load: Load, now: float) -> None:
         """Try again when there is a chance."""
         self.busy.discard(load.number)
+
+    def refused(self, contact: Contact, load: Load, now: float) -> None:
+        """Everybody takes everything."""
 
     def holds(self, load: Load) -> bool:
         """It is still here."""

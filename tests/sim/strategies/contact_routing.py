@@ -5,8 +5,10 @@ Bundles stand in queues by link and precedence; a link that comes or goes has ev
 that a decision names. What nodes advertise to each other is told to whoever can be reached at that moment.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
+from meshd.bundle.codec import HOP_LIMIT_DEFAULT as HOP_LIMIT
 from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
 from meshd.link.identity import LinkId
@@ -17,6 +19,7 @@ from tests.sim.contact_mesh import Strategy
 from tests.sim.scenario import Load, Scenario
 
 UTC_OFFSET_S = 820_000_000.0
+RETRY_S = 0.5
 
 
 class SimLinks:
@@ -101,7 +104,9 @@ class ContactRouting:
         self.links = SimLinks()
         self._held: dict[int, _Held] = {}
         self._numbers: dict[BundleId, int] = {}
-        self._seen: set[int] = set()
+        self._visits: Counter[int] = Counter()
+        """How often each bundle came: what is bounded by the hop count elsewhere."""
+        self._rank = scenario.nodes.index(node)
         self._now = 0.0
 
     # Strategy
@@ -121,16 +126,28 @@ class ContactRouting:
             self._held[number].links.discard(link)
         self._reconsider(now)
 
-    def take(self, load: Load, contact: Contact | None, now: float) -> None:
-        """A bundle that was never here."""
-        if load.number in self._seen:
-            return
-        self._seen.add(load.number)
+    def take(self, load: Load, contact: Contact | None, now: float) -> bool:
+        """A bundle that is not here, whether or not it was before; one on its way to a relay is refused for now."""
+        here = self._held.get(load.number)
+        if here is not None:
+            return self._brought_again(here)
+        self._visits[load.number] += 1
+        if self._visits[load.number] > HOP_LIMIT:
+            return True
         record = _record(load, contact, now)
         held = self._held[load.number] = _Held(load, record)
         self._numbers[record.id] = load.number
         self._decide(held, now)
         self._displaced(now)
+        return True
+
+    def _brought_again(self, held: _Held) -> bool:
+        load = held.load
+        on_air = [link for link in held.links if self.links.on_air.get(link) is load]
+        if any(link.neighbour != load.destination for link in on_air):
+            return False
+        held.served.clear()
+        return True
 
     def next_for(self, contact: Contact, now: float) -> Load | None:
         """The most urgent one in the link's queue, then what expires first."""
@@ -156,7 +173,7 @@ class ContactRouting:
         held.links.discard(link)
         held.served.add(contact.receiver)
         if contact.receiver == load.destination or (not held.links and held.more_at is None):
-            self._forget(held)
+            self._let_go(held)  # what is booked for it further on stays booked
 
     def failed(self, contact: Contact, load: Load, now: float) -> None:
         """Decide anew."""
@@ -169,6 +186,15 @@ class ContactRouting:
             if not held.links:
                 self._decide(held, now)
                 self._displaced(now)
+
+    def refused(self, contact: Contact, load: Load, now: float) -> None:
+        """Once more after a pause, which is another at each node."""
+        link = _link(contact)
+        if self.links.on_air.get(link) is load:
+            del self.links.on_air[link]
+        held = self._held[load.number]
+        held.links.discard(link)
+        held.ask_at = now + RETRY_S * (2 + self._rank)
 
     def holds(self, load: Load) -> bool:
         """It is still here."""
@@ -249,10 +275,13 @@ class ContactRouting:
                         self._decide(held, now)
 
     def _forget(self, held: _Held) -> None:
+        self._let_go(held)
+        self.router.release(held.record.id)
+
+    def _let_go(self, held: _Held) -> None:
         self._withdraw(held)
         self._held.pop(held.load.number, None)
         self._numbers.pop(held.record.id, None)
-        self.router.release(held.record.id)
 
 
 def _link(contact: Contact) -> LinkId:

@@ -37,10 +37,10 @@ class SprayAndWait(Carrier):
         super().__init__(node, scenario.buffer_bytes)
         self.copies: dict[int, int] = {}
 
-    def take(self, load: Load, contact: Contact | None, now: float) -> None:
+    def take(self, load: Load, contact: Contact | None, now: float) -> bool:
         """A bundle made here has all copies."""
         self.copies.setdefault(load.number, COPIES if contact is None else 1)
-        super().take(load, contact, now)
+        return super().take(load, contact, now)
 
     def wants(self, load: Load, contact: Contact, peer: Carrier) -> bool:
         """There is a copy to give away."""

@@ -20,11 +20,12 @@ class StaticCgr(Carrier):
         self._bookings = Bookings(scenario.plan)
         self._next: dict[int, Contact] = {}
 
-    def take(self, load: Load, contact: Contact | None, now: float) -> None:
+    def take(self, load: Load, contact: Contact | None, now: float) -> bool:
         """Compute its route."""
-        super().take(load, contact, now)
+        is_taken = super().take(load, contact, now)
         if load.number in self.loads:
             self._plan(load, now)
+        return is_taken
 
     def next_for(self, contact: Contact, now: float) -> Load | None:
         """First plan anew what missed its contact."""

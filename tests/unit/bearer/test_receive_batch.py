@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many datagrams with one call of the C library: what comes out, and what goes wrong."""
 
+import contextlib
 import errno
 import socket
 
@@ -25,6 +26,22 @@ def test_a_turn_is_full_or_the_socket_empty(ends: tuple[socket.socket, socket.so
         assert first[0] == b"1"  # not what has come since
         with pytest.raises(BlockingIOError):
             batch.receive(ends[1])
+
+
+@pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_each_comes_with_the_address_that_it_came_from(family: int, host: str) -> None:
+    batch = ReceiveBatch(find_recvmmsg(), 8, 10, has_sources=True)
+    with contextlib.ExitStack() as stack:
+        here, *others = [stack.enter_context(socket.socket(family, socket.SOCK_DGRAM)) for _ in range(4)]
+        for each in (here, *others):
+            each.bind((host, 0))
+        for _ in range(2):
+            for each in others:
+                each.sendto(b"from me", here.getsockname())
+            datagrams, sources = batch.receive_from(here)
+            assert datagrams == [b"from me"] * 3
+            assert list(sources) == [each.getsockname() for each in others]
+            assert sources[-1:] == [others[-1].getsockname()]
 
 
 def test_a_broken_socket_says_why(ends: tuple[socket.socket, socket.socket]) -> None:

@@ -354,5 +354,7 @@ class Playbook:
         return f"{name}={msgspec.msgpack.decode(value, type=Message).state.value if value else 'forgotten'}"
 
 
-def _short(link: LinkId) -> str:
+def _short(link: LinkId | None) -> str:
+    if link is None:
+        return "here"
     return f"{link.bearer}>{link.neighbour.uri.removeprefix('dtn://').rstrip('/')}"

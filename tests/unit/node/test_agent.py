@@ -124,7 +124,9 @@ def test_recovery_remembers_what_was_here() -> None:
     again = play.restart()
     again.handle(play.disk.recovered())
     assert again.agent.known_count == 2
-    again.expect(again.received(LAN, "a", "b"), "accept lan0>dpop2 a b")
+    again.expect(again.received(LAN, "b"), "accept lan0>dpop2 b")
+    again.handle(again.received(LAN, "a"))
+    assert again.agent.known_count == 3, "the store does not know whether it was settled: it is taken again"
 
 
 def test_crash_before_the_release_forgets_the_held_parts() -> None:

@@ -204,7 +204,7 @@ def test_refusal_for_good_waits_longest_at_once() -> None:
     play.handle(play.failed(SAT, NOT_WANTED, "a"))
     entry = play.agent.entry(play.id("a"))
     assert entry is not None
-    assert entry.reason == "dtn://home/ refused it: not wanted; again in 60 s"
+    assert entry.reason == "sat0>dtn://home/ did not take it: not wanted; again in 60 s"
 
 
 def test_refused_while_the_link_went_silent_is_decided_anew() -> None:

@@ -373,7 +373,7 @@ def test_a_fragment_that_contradicts_is_refused() -> None:
         play.expect(play.received(LAN, other), f"refuse lan0>dpop2 {other} final")
 
 
-@pytest.mark.parametrize("total_bytes", [0, 1 << 30])
+@pytest.mark.parametrize("total_bytes", [0, 1 << 33])
 def test_an_adu_that_can_never_be_reassembled_is_refused(total_bytes: int) -> None:
     play = Playbook()
     primary = PrimaryBlock(INBOX, HOME, HOME, play.now_ms, 1, HOUR_MS, BundleFlag.IS_FRAGMENT, 2, 0, total_bytes)
@@ -461,3 +461,108 @@ def test_recovered_fragments_go_on_waiting() -> None:
     other._names, other._ids, other.data = play._names, play._ids, play.data
     other.handle(ev.StoreRecovered([play.records[play.id(name)] for name in names[:-1]], (), {}))
     assert other.take_in(names[-1])[-1] == f"reassemble {' '.join(names)}"
+
+
+# Too large for memory
+
+
+def lots(play: Playbook, name: str, *sizes: int) -> list[ev.BundleFragmented]:
+    """What the shell answers when it cuts so many fragments at a time."""
+    whole = play.cut()
+    answers, position, begin = [], 0, 0
+    for size in sizes:
+        fragments = whole.fragments[begin : begin + size]
+        begin += size
+        position += sum(scan_untrusted(each).payload_size for each in fragments)
+        is_last = begin == len(whole.fragments)
+        answers.append(ev.BundleFragmented(whole.id, fragments, next_position=0 if is_last else position))
+    return answers
+
+
+def test_fragments_leave_while_the_rest_is_cut_and_the_original_goes_last() -> None:
+    play = Playbook()
+    narrow(play)
+    play.bundle("a", payload=BIG)
+    play.take_in("a")
+    first, second = lots(play, "a", 2, 3)
+    play.expect(first, "store put a+0 a+1")
+    wish, sent = play.handle(play.stored("a+0", "a+1"))
+    assert wish.startswith("fragment a ")
+    (command,) = [each for each in play.commands if isinstance(each, cmd.FragmentBundle)]
+    assert command.position == first.next_position
+    assert sent == "send sat0>home a+0 a+1"
+    assert play.state("a") == "fragmenting"
+    play.expect(second, "store put a+2 a+3 a+4")
+    play.expect(play.stored("a+2", "a+3", "a+4"), "store delete a", "send sat0>home a+2 a+3 a+4")
+
+
+def test_a_lot_that_is_here_already_is_not_stored_again() -> None:
+    play = Playbook()
+    narrow(play)
+    play.bundle("a", payload=BIG)
+    play.take_in("a")
+    first, second = lots(play, "a", 2, 3)
+    play.handle(first)
+    play.handle(play.stored("a+0", "a+1"))
+    play.handle(second)
+    play.handle(ev.StoringFailed([play.id("a+2"), play.id("a+3"), play.id("a+4")], "disk full"))
+    assert play.state("a") == "waiting"
+    play.now += 61
+    assert any(line.startswith("fragment a ") for line in play.handle(ev.TimerFired()))
+    (command,) = [each for each in play.commands if isinstance(each, cmd.FragmentBundle)]
+    assert command.position == first.next_position, "it goes on where it was"
+
+
+def test_fragments_of_a_large_bundle_need_room_in_the_store() -> None:
+    play = Playbook(quota_bytes=2000)
+    narrow(play)
+    play.bundle("a", payload=BIG)
+    play.take_in("a")
+    (first, *_) = lots(play, "a", 2, 3)
+    first = ev.BundleFragmented(first.id, list(first.fragments) * 3, next_position=first.next_position)
+    play.expect(first)
+    entry = play.agent.entry(play.id("a"))
+    assert entry is not None
+    assert entry.reason == "the store has no room for its fragments, which are stored before it goes"
+
+
+def test_the_whole_lies_in_a_stream_of_the_store_and_is_delivered() -> None:
+    play = Playbook()
+    names = make(play, "a")
+    lines = play.take_in(*names)
+    assert lines[-1] == f"reassemble {' '.join(names)}"
+    header, size_bytes = scan_untrusted(play.data[names[0]]), len(play.data["a"])
+    (line,) = play.handle(ev.BundleJoined(play.id("a"), -1, header, size_bytes))
+    assert line == "finish -1 a"
+    record = play.records[play.id("a")]
+    assert (record.size_bytes, record.total_adu_bytes) == (size_bytes, 0)
+    assert not record.flags & BundleFlag.IS_FRAGMENT
+    assert play.handle(play.stored("a")) == [f"store delete {' '.join(names)}"]
+    assert play.state("a") == "for_delivery"
+
+
+def test_a_whole_that_the_store_could_not_take_is_joined_again() -> None:
+    play = Playbook()
+    names = make(play, "a")
+    play.take_in(*names)
+    play.handle(ev.JoiningFailed(play.id("a"), "disk full"))
+    play.now += RETRY_S + 1
+    assert play.handle(ev.TimerFired()) == [f"reassemble {' '.join(names)}"]
+
+
+def test_a_whole_that_nobody_wants_any_more_is_dropped() -> None:
+    play = Playbook()
+    header = scan_untrusted(play.data[make(play, "a")[0]])
+    play.expect(ev.BundleJoined(play.id("a"), -1, header, 2000), "abort -1")
+
+
+def test_the_size_of_a_bundle_is_no_obstacle() -> None:
+    play = Playbook()
+    play.bundle("a", payload=BIG)
+    play.take_in("a")
+    entry = play.agent.entry(play.id("a"))
+    assert entry is not None
+    entry.record.size_bytes = 4 * INLINE_SIZE_MAX_BYTES
+    play.handle(ev.LinkUp(SAT, 5_000_000))
+    (command,) = [each for each in play.commands if isinstance(each, cmd.FragmentBundle)]
+    assert command.size_max_bytes < 5_000_000

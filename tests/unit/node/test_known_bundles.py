@@ -91,3 +91,16 @@ def test_behaves_like_a_dictionary(steps: list[tuple[str, int, int]]) -> None:
             assert all(until // BUCKET_MS >= now_ms // BUCKET_MS for until in model.values())
         assert len(known) == len(model)
         assert all(each in known for each in model)
+
+
+def test_what_may_return_is_settled_for_good_by_a_second_call() -> None:
+    known = KnownBundles()
+    known.add(bundle(1), 5 * BUCKET_MS, may_return=True)
+    assert known.may_return(bundle(1))
+    known.add(bundle(1), 5 * BUCKET_MS)
+    assert (bundle(1) in known, known.may_return(bundle(1)), len(known)) == (True, False, 1)
+    known.add(bundle(1), 5 * BUCKET_MS, may_return=True)
+    assert not known.may_return(bundle(1))
+    assert not known.may_return(bundle(2))
+    known.expire(6 * BUCKET_MS)
+    assert len(known) == 0

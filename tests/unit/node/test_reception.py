@@ -15,7 +15,21 @@ from meshd.node import commands as cmd
 from meshd.node import events as ev
 from meshd.node.settings import ReportKind
 from meshd.node.state import REPORTS_PER_BATCH
-from tests.unit.node.playbook import DPOP2, HOUR_MS, INBOX, LAN, LAN_HOME, SAT, START_S, UTC_OFFSET_MS, Playbook
+from meshd.routing.settings import RouteSettings
+from tests.unit.node.playbook import (
+    DPOP2,
+    ENDED,
+    HOME,
+    HOUR_MS,
+    INBOX,
+    LAN,
+    LAN_HOME,
+    NO_ROOM,
+    SAT,
+    START_S,
+    UTC_OFFSET_MS,
+    Playbook,
+)
 
 
 def refusal(play: Playbook) -> cmd.RefuseTransfer:
@@ -248,13 +262,90 @@ def test_previous_node_is_the_neighbour_of_the_session() -> None:
     assert entry.record.previous_node == SAT.neighbour
 
 
-def test_own_bundle_that_comes_back_is_acknowledged() -> None:
+def test_own_bundle_that_its_destination_has_is_acknowledged_when_it_comes_back() -> None:
     play = Playbook()
     play.up(SAT)
     name = play.submit()
     play.handle(play.acknowledged(SAT, name))
     play.data["back"] = play.data[name]
     play.expect(play.received(LAN, "back"), "accept lan0>dpop2 back")
+
+
+def by_dpop2(**changes: Any) -> Playbook:
+    """To the home station by way of dpop2, whose link is up; the link to the home station is not."""
+    play = Playbook((RouteSettings(HOME, DPOP2, ()),), **changes)
+    play.up(LAN)
+    return play
+
+
+def test_what_was_passed_on_to_a_relay_and_comes_back_is_taken_again() -> None:
+    play = by_dpop2()
+    play.take_in("a", link=SAT)
+    play.expect(play.acknowledged(LAN, "a"), "store delete a")
+    play.expect(play.received(LAN, "a"), "store put a")
+    play.expect(play.stored("a"), "accept lan0>dpop2 a")
+    assert play.state("a") == "waiting", "not back to where it came from"
+    play.expect(ev.LinkUp(SAT))
+    play.expect(ev.LinkWritable(SAT, 1_000_000), "send sat0>home a")
+    play.expect(play.acknowledged(SAT, "a"), "store delete a")
+    play.expect(play.received(LAN, "a"), "accept lan0>dpop2 a")
+
+
+def test_own_bundle_that_a_relay_brings_back_is_taken_again() -> None:
+    play = by_dpop2()
+    name = play.submit()
+    play.handle(play.acknowledged(LAN, name))
+    play.data["back"] = play.data[name]
+    assert play.handle(play.received(LAN, "back")) == [f"store put {name}"]
+
+
+def test_what_is_under_way_to_a_relay_is_refused_for_now() -> None:
+    play = by_dpop2()
+    play.take_in("a", link=SAT)
+    play.expect(play.received(LAN, "a"), "refuse lan0>dpop2 a retriable")
+    play.handle(ev.LinkDown(LAN, "gone"))
+    play.handle(play.failed(LAN, ENDED, "a"))
+    assert play.state("a") == "waiting"
+    play.expect(play.received(LAN, "a"), "accept lan0>dpop2 a")
+
+
+def test_of_two_nodes_that_refuse_each_other_one_tries_again_sooner() -> None:
+    pauses = []
+    for name in ("dtn://dpop1/", "dtn://dpop9/"):
+        play = by_dpop2(id=parse_eid(name))
+        play.take_in("a", link=SAT)
+        play.handle(play.received(LAN, "a"))
+        play.handle(play.failed(LAN, NO_ROOM, "a"))
+        assert play.wake_at is not None
+        pauses.append(play.wake_at - play.now)
+    assert pauses == [1.0, 2.0]
+
+
+def test_one_without_a_hop_count_is_taken_again_once() -> None:
+    play = by_dpop2()
+    play.bundle("a", hop_limit=0)
+    for _ in range(2):
+        play.take_in("a", link=SAT)
+        play.handle(play.acknowledged(LAN, "a"))
+    play.expect(play.received(SAT, "a"), "accept sat0>home a")
+
+
+def test_what_was_cancelled_does_not_come_back() -> None:
+    play = by_dpop2()
+    play.take_in("a", link=SAT)
+    play.handle(ev.BundleCancelled(play.id("a"), "root"))
+    play.expect(play.received(LAN, "a"), "accept lan0>dpop2 a")
+
+
+def test_a_large_bundle_that_comes_back_is_taken_again() -> None:
+    play = by_dpop2()
+    play.take_in("a", link=SAT)
+    begun, first, _ = play.arriving("a", SAT)
+    play.handle(begun)
+    assert play.handle(first) == ["refuse sat0>home a retriable"]
+    play.handle(play.acknowledged(LAN, "a"))
+    play.handle(begun)
+    assert play.handle(first) not in (["refuse sat0>home a completed"], ["refuse sat0>home a retriable"])
 
 
 def test_counters_and_reports() -> None:

@@ -171,7 +171,7 @@ def test_predictions_count_by_their_confidence() -> None:
 
 
 def test_a_second_copy_where_one_way_is_not_sure_enough_and_only_from_the_source() -> None:
-    known = router(*(contact(each, "d", T, T + 900, confidence=0.7) for each in "bc"))
+    known = router(*(contact(each, "d", T, T + 900, confidence=0.5) for each in "bc"))
     view = View("los0>b", "los0>c", "los0>e")
     decision = known.choose_next_hops(bundle("d"), view, 0)
     assert isinstance(decision, Forward)
@@ -186,12 +186,19 @@ def test_a_second_copy_where_one_way_is_not_sure_enough_and_only_from_the_source
 
 def test_one_more_copy_can_go_later() -> None:
     known = router(
-        contact("b", "d", T, T + 900, confidence=0.7),
+        contact("b", "d", T, T + 900, confidence=0.5),
         contact("a", "c", T + 100, T + 200),
-        contact("c", "d", T, T + 900, confidence=0.7),
+        contact("c", "d", T, T + 900, confidence=0.5),
     )
     copying = known.choose_copies(bundle("d"), View("los0>b"), 0, frozenset())
     assert (copying.links, copying.later) == ((link("los0>b"),), 100)
+
+
+def test_no_second_copy_where_another_way_is_open_should_the_first_one_fail() -> None:
+    known = router(*(contact(each, "d", T, T + 900, confidence=0.7) for each in "bc"))
+    decision = known.choose_next_hops(bundle("d"), View("los0>b", "los0>c"), 0)
+    assert isinstance(decision, Forward)
+    assert not decision.needs_copies
 
 
 @pytest.mark.parametrize(("size_bytes", "ways"), [(1000, 3), (70_000, 1)])

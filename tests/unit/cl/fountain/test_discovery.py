@@ -313,7 +313,10 @@ def test_where_a_datagram_came_from_is_told_of_a_node_that_is_found() -> None:
     world.build()
     first = world.nodes[0]
     data = FakeSeal(world.names[1], 1).seal(pack_frames(heard()))
-    first.machine.receive_datagrams([data], world.time.now, ("10.0.0.2", 4557))
+    forged = [bytes([number]) * len(data) for number in range(1, 40)]
+    sources = [(f"10.0.1.{number}", 4557) for number in range(1, 40)]
+    sources[20:20] = [("10.0.0.2", 4557)]
+    first.machine.receive_datagrams([*forged[:20], data, *forged[20:]], world.time.now, sources)
     first.pump()
     assert PeerFound(world.names[1], ("10.0.0.2", 4557)) in first.events
     assert first.sent_datagrams == 1

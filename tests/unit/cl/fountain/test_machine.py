@@ -325,11 +325,11 @@ def test_blind_passes_go_on_by_the_clock_and_end() -> None:
 def test_a_silent_node_is_served_blind_and_answers_after_its_silence() -> None:
     world = make(0.05, emcon_rti_s=10.0, emcon_rtc=5)
     first, second = begin(world)
-    second.machine.announce_silence(0)
+    second.machine.announce_silence(90)
     second.pump()
     second.machine.freeze()
     run(world, 1)
-    assert PeerUp(second.settings.node, is_blind=True) in first.events
+    assert PeerUp(second.settings.node, is_blind=True, silent_s=90) in first.events
     before = second.sent_datagrams
     bundles = [world.rng.randbytes(50_000) for _ in range(3)]
     for number, data in enumerate(bundles):
