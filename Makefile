@@ -66,7 +66,7 @@ COMPILED_TESTS := $(addprefix tests/unit/,bundle cl node routing store)
 test-compiled: compiled ## the unit tests of the core against the compiled form
 	@PYTHONPATH=build/compiled:. PYTHONSAFEPATH=1 $(PYTEST) -n 2 -o pythonpath="build/compiled . netns-lab" $(COMPILED_TESTS)
 
-lab-full: ## long tables outside of CI: seeds, a virtual day, routing beside an oracle, 1 000 kill -9, FLASH during 1 GiB, radio links, order of links, every scenario
+lab-full: ## long tables outside of CI: seeds, a virtual day, routing beside an oracle, 1 000 kill -9, FLASH during 1 GiB, radio links, silence, order of links, every scenario
 	@tools/setup.sh test
 	@MESHD_SIM_SEEDS=0-1999 $(PYTEST) -q -n 2 tests/sim/test_core_simulation.py
 	@MESHD_STORE_SEEDS=0-9999 $(PYTEST) -q -n 2 tests/unit/store/test_crashes.py
@@ -75,6 +75,7 @@ lab-full: ## long tables outside of CI: seeds, a virtual day, routing beside an 
 	@$(BIN)/python -m tests.lab.kill9_run --kills 1000 --messages 20000 --bearers 2 --seed 1
 	@$(BIN)/python -m tests.lab.overtake_run --mib 1024 --rate 200
 	@$(BIN)/python -m tests.lab.radio_run
+	@$(BIN)/python -m tests.lab.silence_run
 	@$(BIN)/python netns-lab/lab run tests/lab/scenarios/predicted_order.py full
 	@$(BIN)/python -m tests.interop.peers_run
 	@$(BIN)/python netns-lab/lab run --all

@@ -22,5 +22,9 @@ class StoreError(MeshdError):
     """The store can't keep its promise (disk full, I/O error, locked by another daemon)."""
 
 
+class AuditError(MeshdError):
+    """The audit log can't take an entry, or can't be read."""
+
+
 class GateError(MeshdError):
     """The kernel refused to open or close the emission gate."""

@@ -26,6 +26,7 @@ from meshd.client.replies import (
     SentMessage,
     pick,
 )
+from meshd.control.methods import AUDIT_LISTED_MAX
 from meshd.control.params import DATA_SIZE_MAX_BYTES
 
 REPLY_TIMEOUT_S: Final = 30.0
@@ -33,6 +34,8 @@ LONG_POLL_MARGIN_S: Final = 10.0
 """The daemon keeps the time of a long poll; the client waits this much longer before it gives up on the daemon."""
 PLAN_TIMEOUT_S: Final = 300.0
 """A long contact plan takes its time to be read and checked."""
+AUDIT_TIMEOUT_S: Final = 300.0
+"""So does a long audit log."""
 EVENT_METHOD: Final = "event"
 
 
@@ -91,6 +94,14 @@ class Client:
     def peers(self) -> list[dict[str, Any]]:
         """The neighbours."""
         return cast("list[dict[str, Any]]", self.call("peers")["peers"])
+
+    def set_silent(self, node: str, until_ms: int | None = None) -> None:
+        """Say that a neighbour is silent on order."""
+        self.call("peers.set_silent", {"node": node, "until_ms": until_ms})
+
+    def clear_silent(self, node: str) -> None:
+        """Say that it is not."""
+        self.call("peers.clear_silent", {"node": node})
 
     def links(self) -> list[dict[str, Any]]:
         """The links."""
@@ -236,10 +247,38 @@ class Client:
         """The emission control in force."""
         return cast("dict[str, Any]", self.call("emcon.status"))
 
-    def set_emcon(self, profile: str, *, for_s: float | None = None, reason: str | None = None) -> dict[str, Any]:
-        """Order a profile; returns what is in force then."""
-        params = {"profile": profile, "for_s": for_s, "reason": reason}
-        return cast("dict[str, Any]", self.call("emcon.set", params))
+    def set_emcon(self, profile: str, **order: Any) -> dict[str, Any]:
+        """Order a profile: parameters of `emcon.set`; returns what is in force then."""
+        return cast("dict[str, Any]", self.call("emcon.set", {"profile": profile, **order}))
+
+    def schedule_emcon(self, rows: Sequence[str], **order: Any) -> dict[str, Any]:
+        """Order a schedule: parameters of `emcon.schedule`; returns what is in force then."""
+        return cast("dict[str, Any]", self.call("emcon.schedule", {"rows": list(rows), **order}))
+
+    def preview_emcon(self, profile: str, **schedule: Any) -> dict[str, Any]:
+        """What an order would change: parameters of `emcon.preview`."""
+        return cast("dict[str, Any]", self.call("emcon.preview", {"profile": profile, **schedule}))
+
+    def verify_emcon(self) -> dict[str, Any]:
+        """Whether the counters of gate, device and node agree with the postures."""
+        return cast("dict[str, Any]", self.call("emcon.verify"))
+
+    def audit_entries(self, last: int, since_ms: int | None = None) -> list[dict[str, Any]]:
+        """The newest entries of the audit log, at most so many, the oldest of them first."""
+        entries: list[dict[str, Any]] = []
+        before: int | None = None
+        while len(entries) < last:
+            limit = min(last - len(entries), AUDIT_LISTED_MAX)
+            reply = self.call("audit.list", {"limit": limit, "before": before, "since_ms": since_ms}, AUDIT_TIMEOUT_S)
+            entries += reply["entries"]
+            if not reply["more"] or not reply["entries"]:
+                break
+            before = reply["entries"][-1]["number"]
+        return entries[::-1]
+
+    def verify_audit(self, head: str | None = None) -> dict[str, Any]:
+        """Check the audit log's hash chain, and that the row that `head` names is in it."""
+        return cast("dict[str, Any]", self.call("audit.verify", {"head": head}, AUDIT_TIMEOUT_S))
 
     def subscribe(self, kinds: Sequence[str] | None = None, replay: int = 0) -> None:
         """Ask for events; `next_event` fetches them."""

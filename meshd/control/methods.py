@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The methods of the control protocol: one table that drives checking, authorisation, `introspect` and the manual.
 
-A row says what a method takes, whether it changes something (then only some may call it), and what it does. The rows
+A row says what a method takes, which role may call it, whether a call goes to the audit log, and what it does. The rows
 say nothing about how: that is the daemon's, behind its ControlHandler. Times are Unix milliseconds, sizes bytes.
 A bundle or message is named by its full ID or by a unique beginning (4 digits or more) of its short reference.
 """
@@ -14,6 +14,7 @@ from meshd.base.limits import LIFETIME_MAX_MS, MESSAGE_SIZE_MAX_BYTES
 from meshd.base.version import CONTROL_VERSION
 from meshd.control.errors import ERRORS
 from meshd.control.params import DATA_SIZE_MAX_BYTES, REQUIRED, ParamKind, ParamSpec
+from meshd.control.roles import Role
 
 PRECEDENCE_NAMES: Final = ("OVERRIDE", "FLASH", "IMMEDIATE", "PRIORITY", "ROUTINE", "DEFERRED")
 WAIT_STATES: Final = ("forwarded", "delivered")
@@ -24,6 +25,8 @@ CONTACTS_LISTED_MAX: Final = 10_000
 CONTACTS_LISTED_DEFAULT: Final = 1000
 ROUTES_TO_MAX: Final = 100
 """Nodes to which routes are told at a time."""
+AUDIT_LISTED_MAX: Final = 500
+AUDIT_LISTED_DEFAULT: Final = 100
 PLAN_FORMS: Final = ("toml", "ion")
 EVENTS_REPLAYED_MAX: Final = 1024
 SUPPORTED_VERSIONS: Final = (CONTROL_VERSION,)
@@ -31,13 +34,20 @@ SUPPORTED_VERSIONS: Final = (CONTROL_VERSION,)
 
 @dataclass(frozen=True, slots=True)
 class MethodSpec:
-    """One method. `ordered_by` names the parameter whose equal values are served one after the other, in order."""
+    """One method. `ordered_by` names the parameter whose equal values are served one after the other, in order.
+
+    `audited`: each call goes to the audit log, also a good one. Those are the operators' actions on the node; messages
+    are not among them: they have a history of their own, and an entry for each would cost a write to the disk.
+    """
 
     name: str
     params: dict[str, ParamSpec]
     doc: str
-    mutating: bool = False
+    role: Role = Role.VIEWER
     ordered_by: str | None = None
+    audited: bool = False
+    breaks_silence: bool = False
+    """Needs the right to break silence, beside the role."""
 
 
 def _text(default: Any = REQUIRED, *, nullable: bool = False, choices: tuple[str, ...] = ()) -> ParamSpec:
@@ -59,6 +69,17 @@ _NEW_MESSAGE: Final = {
     "report": ParamSpec(ParamKind.SWITCH, default=True),
     "endpoint": _text(DEFAULT_ENDPOINT),
 }
+_ORDER: Final = {
+    "for_s": _SECONDS,
+    "until_ms": _integer(nullable=True),
+    "reason": _text(nullable=True),
+    "announce": ParamSpec(ParamKind.SWITCH, default=False),
+}
+_SCHEDULE: Final = {
+    "rows": ParamSpec(ParamKind.TEXTS),
+    "otherwise": _text("silent"),
+    "margin_s": ParamSpec(ParamKind.SECONDS, 2.0),
+}
 _MESSAGE: Final = {**_RECEIVER, "message": _text()}
 
 _PLAN_FORM: Final = {
@@ -77,34 +98,44 @@ _ROWS: Final = (
     MethodSpec("introspect", {}, "List the methods with their parameters, the errors and the version."),
     MethodSpec("status", {}, "Tell how the node is: clock, store, links, queues, emission control, memory."),
     MethodSpec("peers", {}, "List the neighbours with their state (up, down, silent) and what waits for them."),
+    MethodSpec(
+        "peers.set_silent",
+        {"node": _text(), "until_ms": _integer(nullable=True)},
+        "Say that a neighbour is silent on order: it is not dead, is sent to blind, and nothing is routed through it.",
+        role=Role.OPERATOR,
+        audited=True,
+    ),
+    MethodSpec("peers.clear_silent", {"node": _text()}, "Say that it is not.", role=Role.OPERATOR, audited=True),
     MethodSpec("links", {}, "List the links with their state, posture, counters, score, and why they ended last."),
     MethodSpec(
         "send.message",
         {**_NEW_MESSAGE, "data": ParamSpec(ParamKind.BYTES)},
         "Send a message that fits into one request. Answered when it is stored for good, as `send.close` is.",
-        mutating=True,
+        role=Role.OPERATOR,
     ),
     MethodSpec(
         "send.open",
         {**_NEW_MESSAGE, "size_bytes": _integer(nullable=True, maximum=MESSAGE_SIZE_MAX_BYTES)},
         "Begin a message to an endpoint. `endpoint` is the application of this node that it comes from.",
-        mutating=True,
+        role=Role.OPERATOR,
     ),
     MethodSpec(
         "send.data",
         {**_SUBMISSION, "data": ParamSpec(ParamKind.BYTES)},
         "Add data to the message. Answered when the daemon can take more.",
-        mutating=True,
+        role=Role.OPERATOR,
         ordered_by="submission",
     ),
     MethodSpec(
         "send.close",
         _SUBMISSION,
         "End the message. Answered when it is stored for good: from then on it is never lost or taken back.",
-        mutating=True,
+        role=Role.OPERATOR,
         ordered_by="submission",
     ),
-    MethodSpec("send.abort", _SUBMISSION, "Drop the message that was begun.", mutating=True, ordered_by="submission"),
+    MethodSpec(
+        "send.abort", _SUBMISSION, "Drop the message that was begun.", role=Role.OPERATOR, ordered_by="submission"
+    ),
     MethodSpec(
         "message.wait",
         {"message": _text(), "state": _text(choices=WAIT_STATES), "timeout_s": _SECONDS},
@@ -114,7 +145,7 @@ _ROWS: Final = (
         "recv.open",
         {"endpoint": _text(DEFAULT_ENDPOINT)},
         "Register as the receiver of an application endpoint of this node.",
-        mutating=True,
+        role=Role.OPERATOR,
     ),
     MethodSpec(
         "recv.next",
@@ -125,21 +156,21 @@ _ROWS: Final = (
         },
         "Wait for a message; the same one again until it is confirmed. Content of one bundle up to `data_max_bytes`"
         " comes along as `data`; other content has to be read.",
-        mutating=True,
+        role=Role.OPERATOR,
     ),
     MethodSpec(
         "recv.read",
         {**_MESSAGE, "offset": _integer(), "size_bytes": _integer(maximum=DATA_SIZE_MAX_BYTES)},
         "Read a piece of the message.",
-        mutating=True,
+        role=Role.OPERATOR,
     ),
     MethodSpec(
         "recv.confirm",
         _MESSAGE,
         "Say that the message is safe with the application; the daemon forgets it and reports it delivered.",
-        mutating=True,
+        role=Role.OPERATOR,
     ),
-    MethodSpec("recv.close", _RECEIVER, "Stop receiving; what is unconfirmed waits.", mutating=True),
+    MethodSpec("recv.close", _RECEIVER, "Stop receiving; what is unconfirmed waits.", role=Role.OPERATOR),
     MethodSpec(
         "bundles.list",
         {
@@ -151,7 +182,9 @@ _ROWS: Final = (
     ),
     MethodSpec("bundles.show", _BUNDLE, "Tell all about one bundle, with its history."),
     MethodSpec("bundles.explain", _BUNDLE, "Say in words why a bundle is where it is."),
-    MethodSpec("bundles.cancel", _BUNDLE, "Delete a bundle or all parts of a message here.", mutating=True),
+    MethodSpec(
+        "bundles.cancel", _BUNDLE, "Delete a bundle or all parts of a message here.", role=Role.OPERATOR, audited=True
+    ),
     MethodSpec(
         "contacts.list",
         {
@@ -178,7 +211,8 @@ _ROWS: Final = (
         },
         "Add a contact to the plan, in the words of a plan in TOML. `new_nodes` allows nodes that neither the"
         " configuration nor the plan names.",
-        mutating=True,
+        role=Role.OPERATOR,
+        audited=True,
     ),
     MethodSpec(
         "contacts.remove",
@@ -189,7 +223,8 @@ _ROWS: Final = (
             "all": ParamSpec(ParamKind.SWITCH, default=False),
         },
         "Remove contacts from the plan: those of these names, those from and to these nodes, or all.",
-        mutating=True,
+        role=Role.OPERATOR,
+        audited=True,
     ),
     MethodSpec(
         "contacts.import",
@@ -203,7 +238,8 @@ _ROWS: Final = (
         },
         "Add a plan to the plan, or put it in its place: all of it or, if anything is wrong, nothing. A long text comes"
         " in several requests, one after the other. `nodes` names nodes of the ION form: `7=dtn://home/`.",
-        mutating=True,
+        role=Role.OPERATOR,
+        audited=True,
     ),
     MethodSpec(
         "contacts.export",
@@ -224,9 +260,45 @@ _ROWS: Final = (
     MethodSpec("emcon.status", {}, "Tell the profile in force, who ordered it, and posture and gate per bearer."),
     MethodSpec(
         "emcon.set",
-        {"profile": _text(), "for_s": _SECONDS, "reason": _text(nullable=True)},
-        "Order an emission control profile, for a time or until further notice.",
-        mutating=True,
+        {"profile": _text(), **_ORDER},
+        "Order an emission control profile, for a time or until further notice. `scheduled` leaves it to the schedule.",
+        role=Role.OPERATOR,
+        audited=True,
+    ),
+    MethodSpec(
+        "emcon.schedule",
+        {**_SCHEDULE, **_ORDER},
+        "Order that a schedule decides. A row is such as `unrestricted from 00:00 for 5min every 1h`, in Zulu; where no"
+        " row holds, `otherwise` does. Windows open later and end sooner by the margin.",
+        role=Role.OPERATOR,
+        audited=True,
+    ),
+    MethodSpec(
+        "emcon.preview",
+        {"profile": _text(), **_SCHEDULE, "rows": ParamSpec(ParamKind.TEXTS, None, nullable=True)},
+        "Tell what an order would change: postures, neighbours that would be cut off, bundles that would wait.",
+    ),
+    MethodSpec(
+        "emcon.verify",
+        {},
+        "Compare, per bearer, what the gate, the device and the node itself counted since its posture changed.",
+    ),
+    MethodSpec(
+        "audit.list",
+        {
+            "limit": _integer(AUDIT_LISTED_DEFAULT, maximum=AUDIT_LISTED_MAX),
+            "before": _integer(nullable=True),
+            "since_ms": _integer(nullable=True),
+        },
+        "Entries of the audit log, the newest first: those below the number `before`, not older than `since_ms`."
+        " `more` says whether there are more to ask for.",
+        role=Role.SECURITY,
+    ),
+    MethodSpec(
+        "audit.verify",
+        {"head": _text(nullable=True)},
+        "Check the hash chain of the audit log, and that the row that `head` names is in it unchanged.",
+        role=Role.SECURITY,
     ),
     MethodSpec(
         "events.subscribe",
@@ -236,7 +308,7 @@ _ROWS: Final = (
         },
         "Send `event` notifications from now on: of these kinds or all, after the last few recent ones.",
     ),
-    MethodSpec("reload", {}, "Read the configuration again.", mutating=True),
+    MethodSpec("reload", {}, "Read the configuration again.", role=Role.ADMIN, audited=True),
 )
 METHODS: Final = MappingProxyType({row.name: row for row in _ROWS})
 """Every method by its name."""
@@ -250,7 +322,9 @@ def introspection() -> dict[str, Any]:
             {
                 "name": row.name,
                 "params": {name: spec.describe() for name, spec in row.params.items()},
-                "mutating": row.mutating,
+                "role": row.role.value,
+                "breaks_silence": row.breaks_silence,
+                "audited": row.audited,
                 "doc": row.doc,
             }
             for row in METHODS.values()

@@ -95,6 +95,16 @@ def duration_s(text: str) -> float:
     return duration_ms(text) / 1000
 
 
+def instant_ms(text: str) -> int:
+    """The type of options such as `--until 2026-05-01T10:00:00Z`."""
+    from meshd.emcon.schedule_text import ScheduleError, parse_instant_ms
+
+    try:
+        return parse_instant_ms(text)
+    except ScheduleError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def count(text: str) -> int:
     """The type of options that take a whole number above 0."""
     if not text.isascii() or not text.isdigit() or int(text) == 0:

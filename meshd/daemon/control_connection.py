@@ -15,13 +15,14 @@ import os
 from collections.abc import Awaitable
 from functools import partial
 from inspect import isawaitable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import trio
 
 from meshd.control.errors import ControlError
 from meshd.control.frames import Request
-from meshd.control.methods import METHODS, introspection
+from meshd.control.methods import METHODS, MethodSpec, introspection
+from meshd.control.roles import Rights
 from meshd.control.server_session import ServerSession, SessionEnded
 from meshd.daemon.control_handler import ControlHandler, Pending
 from meshd.daemon.control_peer import Peer
@@ -32,19 +33,37 @@ LAST_WORDS_S: Final = 1.0
 """How long the reason of an end may take to reach the client."""
 
 
+class CallLog(Protocol):
+    """Is told of calls that are to be on record. Never waits and never fails."""
+
+    def refused(self, peer: Peer, rights: Rights, method: str, params: dict[str, Any]) -> None:
+        """The user may not make this call."""
+
+    def done(self, peer: Peer, rights: Rights, method: str, params: dict[str, Any], outcome: str) -> None:
+        """An audited call was served: `ok`, or the name and text of its error."""
+
+
 class ControlConnection:
     """Serves one session until it ends; also the SessionHandle that the daemon's logic gets."""
 
     def __init__(
-        self, stream: trio.SocketStream, machine: ServerSession, session_id: int, peer: Peer, mutating: bool
+        self,
+        stream: trio.SocketStream,
+        machine: ServerSession,
+        session_id: int,
+        peer: Peer,
+        rights: Rights,
+        audit: CallLog,
     ) -> None:
-        """Own the stream. `mutating`: the peer may call methods that change something."""
+        """Own the stream."""
         self.peer = peer
         self.id = session_id
         self._stream = stream
         self._fd = stream.socket.fileno()
         self._machine = machine
-        self._mutating = mutating
+        self._rights = rights
+        self._permitted = frozenset(name for name, spec in METHODS.items() if _permits(rights, spec))
+        self._audit = audit
         self._output_ready = trio.Event()
         self._unsent = b""
         self._is_writing = False
@@ -168,15 +187,38 @@ class ControlConnection:
 
     def _call(self, handler: ControlHandler, request: Request) -> Any:
         """The result, or what has to be awaited for it. Raises ControlError."""
-        if METHODS[request.method].mutating and not self._mutating:
-            raise ControlError(
-                "unauthorised",
-                f"user {self.peer.uid} may not call {request.method}: it is for root, the daemon's own user and"
-                " members of the control socket's group",
-            )
+        spec = METHODS[request.method]
+        if request.method not in self._permitted:
+            self._audit.refused(self.peer, self._rights, request.method, request.params)
+            raise ControlError("unauthorised", self._refusal(spec))
         if request.method == "introspect":
             return introspection()
+        if spec.audited:
+            return self._call_audited(handler, request)
         return handler.call(self, request.method, request.params)
+
+    async def _call_audited(self, handler: ControlHandler, request: Request) -> Any:
+        """Serve it, and have it on record with what came of it, also when the client has gone meanwhile."""
+        outcome = "cancelled"
+        try:
+            answer = handler.call(self, request.method, request.params)
+            result = await answer if isawaitable(answer) else answer
+            outcome = "ok"
+        except ControlError as error:
+            outcome = f"{error.name}: {error}"
+            raise
+        finally:
+            self._audit.done(self.peer, self._rights, request.method, request.params, outcome)
+        return result
+
+    def _refusal(self, spec: MethodSpec) -> str:
+        what = f"user {self.peer.uid} may not call {spec.name}"
+        if self._rights.has(spec.role):
+            return f"{what}: it needs the right to break silence, which [control] break_group gives to operators"
+        return (
+            f"{what}: it needs the role {spec.role.value}, and this session has {self._rights.name}; [control] names"
+            " the group of each role"
+        )
 
     def _flush(self) -> None:
         """Write without waiting; the writer does the rest, and also finds out when the client is gone."""
@@ -214,3 +256,7 @@ class ControlConnection:
             await trio.sleep_until(deadline)
             self._machine.handle_timer(trio.current_time())
         self._start_requests(nursery, handler)
+
+
+def _permits(rights: Rights, spec: MethodSpec) -> bool:
+    return rights.has(spec.role) and (rights.may_break or not spec.breaks_silence)

@@ -5,10 +5,14 @@ The only place that reads a clock for the node. A step of the wall clock is foun
 """
 
 import time
+from collections.abc import Callable
 from typing import Final
+
+import trio
 
 from meshd.bundle.dtn_time import DTN_EPOCH_UNIX_S
 
+WATCH_S: Final = 1.0
 STEP_MIN_MS: Final = 100
 """Below this it is the slow correction of a well-kept clock, and is taken over when it adds up."""
 
@@ -41,6 +45,14 @@ class DtnClock:
             return None
         self.utc_offset_ms = offset_ms
         return offset_ms
+
+    async def watch(self, stepped: Callable[[int], None]) -> None:
+        """Tell the new offset after every step."""
+        while True:
+            await trio.sleep(WATCH_S)
+            offset_ms = self.step()
+            if offset_ms is not None:
+                stepped(offset_ms)
 
     def _measure(self) -> int:
         return wall_ms() - DTN_EPOCH_UNIX_S * 1000 - int(monotonic_s() * 1000)

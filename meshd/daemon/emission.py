@@ -9,21 +9,30 @@ written in a worker thread, after the gate was shut. What to do is decided by `m
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, assert_never
 
 import trio
 
-from meshd.base.errors import GateError, MeshdError, SettingsError
+from meshd.base.errors import AuditError, GateError, MeshdError, SettingsError
 from meshd.bundle.dtn_time import dtn_ms_from_unix
 from meshd.daemon.state_file import read_state, remove_state, write_state
 from meshd.emcon import commands as todo
 from meshd.emcon import events
 from meshd.emcon.gate import EmissionGate
-from meshd.emcon.order import STATE_SIZE_MAX_BYTES, OrderState, StateError, decode_state_untrusted, encode_state
+from meshd.emcon.order import (
+    SCHEDULED,
+    STATE_SIZE_MAX_BYTES,
+    OrderState,
+    StateError,
+    decode_state_untrusted,
+    encode_state,
+)
 from meshd.emcon.policy import EmconPolicy
 from meshd.emcon.profile import UnknownProfileError, device_postures, find_profile
+from meshd.emcon.schedule import Schedule
+from meshd.emcon.schedule_text import render_row
 from meshd.emcon.settings import EmconSettings
 from meshd.link.settings import BearerSettings, Posture
 from meshd.linux.link_monitor import KernelChange, LinkChanged, LinkMonitor, RulesetChanged
@@ -32,6 +41,8 @@ STEPS_MAX: Final = 1000
 """Events and commands that follow from one event; more is a circle, our own fault."""
 
 ReportCall = Callable[[str, dict[str, Any]], None]
+AnnounceCall = Callable[[Sequence[str], float | None], Awaitable[None]]
+BeforeOpening = Callable[[OrderState | None], Awaitable[None]]
 
 
 class OrderRefusedError(MeshdError):
@@ -42,7 +53,8 @@ class EmissionControl:
     """Emission control of one daemon.
 
     Args: `wall_ms` gives Unix time in ms, None while the clock is not to be trusted; `now` monotonic seconds;
-    `watch_kernel` False leaves out the netlink watch (no gate, or a test).
+    `watch_kernel` False leaves out the netlink watch (no gate, or a test); `before_opening` is awaited before anything
+    is opened, and forbids it by AuditError; `announce` tells neighbours on these bearers of a silence, for so long.
     """
 
     def __init__(
@@ -56,6 +68,8 @@ class EmissionControl:
         wall_ms: Callable[[], int | None],
         now: Callable[[], float] = time.monotonic,
         watch_kernel: bool = True,
+        before_opening: BeforeOpening | None = None,
+        announce: AnnounceCall | None = None,
     ) -> None:
         self._settings = settings
         self._bearers = tuple(bearers)
@@ -66,6 +80,8 @@ class EmissionControl:
         self._wall_ms = wall_ms
         self._now = now
         self._watch_kernel = watch_kernel
+        self._before_opening = before_opening
+        self._announce = announce
         self._policy = EmconPolicy(settings, bearers)
         self._todo: deque[todo.PersistState] = deque()
         self._answers: dict[int, str | None] = {}
@@ -91,16 +107,33 @@ class EmissionControl:
         self._dispatch(events.Booted(state, problem, self._wall_ms()))
         await self._write_all()
 
-    async def order(self, profile: str, for_s: float | None, reason: str | None, by: str) -> dict[str, Any]:
-        """Put a profile in force. Returns what `status` does.
+    async def order(
+        self,
+        profile: str,
+        for_s: float | None,
+        reason: str | None,
+        by: str,
+        *,
+        until_ms: int | None = None,
+        schedule: Schedule | None = None,
+        announce: bool = False,
+    ) -> dict[str, Any]:
+        """Put a profile, or with `scheduled` a schedule, in force. Returns what `status` does.
+
+        `announce`: neighbours on bearers that fall silent are told first, and the gate waits for that.
 
         Errors: UnknownProfileError, OrderRefusedError; GateError when silence is ordered and the kernel does not shut.
         """
-        find_profile(self._settings, profile)
+        after = self.preview(profile, schedule)
+        if until_ms is not None:
+            for_s = self._seconds_until(until_ms)
+        if announce and self._announce is not None:
+            now = self.postures
+            await self._announce([name for name in now if now[name] is Posture.OPEN is not after[name]], for_s)
         self._orders += 1
         number = self._orders
         try:
-            self._dispatch(events.OrderGiven(number, profile, for_s, by, reason, self._wall_ms()))
+            self._dispatch(events.OrderGiven(number, profile, for_s, by, reason, self._wall_ms(), schedule))
             await self._write_all()  # whoever wrote it, the answer is there when nothing is left to write
         finally:
             refusal = self._answers.pop(number, "the daemon did not answer the order")
@@ -109,10 +142,33 @@ class EmissionControl:
         self._check_silence()
         return self.status()
 
+    def preview(self, profile: str, schedule: Schedule | None) -> dict[str, Posture]:
+        """What an order would give each bearer. Errors: UnknownProfileError, OrderRefusedError."""
+        if profile == SCHEDULED and schedule is None and self._policy.schedule is None:
+            raise OrderRefusedError("there is no schedule: give one with `meshctl emcon schedule`")
+        for name in () if schedule is None else schedule.profiles:
+            find_profile(self._settings, name)
+        return self._policy.preview(profile, schedule, self._now())
+
+    def _seconds_until(self, until_ms: int) -> float:
+        wall_ms = self._wall_ms()
+        if wall_ms is None:
+            raise OrderRefusedError("the clock is unknown, so no order can end at a time of day: say how long it holds")
+        if until_ms <= wall_ms:
+            raise OrderRefusedError("the order would end in the past: times are Zulu")
+        return (until_ms - wall_ms) / 1000
+
+    @property
+    def postures(self) -> Mapping[str, Posture]:
+        """By bearer, as they are now."""
+        return self._policy.postures
+
     @property
     def order_until_ms(self) -> int | None:
-        """DTN time at which the order in force ends; None: no end is known."""
+        """DTN time at which what is shut opens: the order's end, or the schedule's next opening; None: not known."""
         unix_ms = self._policy.order.until_ms
+        if unix_ms is None:
+            unix_ms = self._policy.opens_at_ms(self._now())
         return None if unix_ms is None else dtn_ms_from_unix(unix_ms / 1000)
 
     def status(self) -> dict[str, Any]:
@@ -126,6 +182,7 @@ class EmissionControl:
             "until_ms": order.until_ms,
             "source": self._policy.source.value,
             "profiles": sorted(self._settings.profiles),
+            "schedule": self._schedule_map(),
             "bearers": self._bearer_maps(),
         }
 
@@ -228,10 +285,14 @@ class EmissionControl:
 
     async def _write(self, job: todo.PersistState) -> None:
         try:
+            if self._policy.is_opening and self._before_opening is not None:
+                await self._before_opening(job.state)
             if job.state is None:
                 await trio.to_thread.run_sync(remove_state, self._path)
             else:
                 await trio.to_thread.run_sync(write_state, self._path, encode_state(job.state))
+        except AuditError as exc:
+            self._dispatch(events.PersistingFailed(job.number, str(exc)))
         except OSError as exc:
             self._dispatch(events.PersistingFailed(job.number, f"{self._path}: {exc.strerror or exc}"))
         else:
@@ -289,6 +350,19 @@ class EmissionControl:
         for device, posture in device_postures(self._policy.postures, self._bearers).items():
             if posture is not Posture.OPEN and device in problems:
                 raise GateError(f"the order is in force, but {device} is not shut: {problems[device]}")
+
+    def _schedule_map(self) -> dict[str, Any] | None:
+        schedule = self._policy.schedule
+        return (
+            None
+            if schedule is None
+            else {
+                "rows": [render_row(row) for row in schedule.rows],
+                "otherwise": schedule.otherwise,
+                "margin_s": schedule.margin_ms / 1000,
+                "opens_ms": self._policy.opens_at_ms(self._now()),
+            }
+        )
 
     def _bearer_maps(self) -> list[dict[str, Any]]:
         problems: dict[str, str] = {}

@@ -15,11 +15,12 @@ from meshd.base.limits import FRONT_SIZE_MAX_BYTES, INLINE_SIZE_MAX_BYTES
 from meshd.bundle.eid import Eid
 from meshd.bundle.errors import BundleError
 from meshd.bundle.forward import forwarded_copy, forwarded_front
-from meshd.bundle.fragment import fragment, reassemble
+from meshd.bundle.fragment import ADU_SIZE_MAX_BYTES, fragment, reassemble
 from meshd.bundle.piecewise import scan_front_untrusted
 from meshd.bundle.record import BundleId, PayloadRef
 from meshd.bundle.scan import scan_untrusted
 from meshd.bundle.stored_chunk import Chunks, StoredChunk
+from meshd.daemon.large_bundles import LargeJoiner, cut_large
 from meshd.link.identity import LinkId
 from meshd.node import commands as cmd
 from meshd.node.agent import Agent
@@ -124,6 +125,7 @@ class Engine:
         self._set_timer = set_timer
         self._clock = clock
         self._events: deque[Event] = deque()
+        self._joiner = LargeJoiner(store, self.dispatch)
         self._reports: list[cmd.Report] = []
         """Told when all events are handled: what people read must not delay what a neighbour or application waits for.
         """
@@ -164,7 +166,11 @@ class Engine:
         """What became of large bundles on their way into the store."""
         for command, error in results:
             match command:
-                case cmd.WritePiece(stream, link, transfer, data):
+                case cmd.WritePiece(stream, None):
+                    self._joiner.written(stream, error)
+                case cmd.BeginStream(stream, None) if error is not None:
+                    self._joiner.written(stream, error)
+                case cmd.WritePiece(stream, LinkId() as link, transfer, data):
                     if error is not None:
                         self.dispatch(StreamFailed(stream, str(error)))
                     self._bearers[link.bearer].release_transfer(link, transfer, len(data))
@@ -226,6 +232,9 @@ class Engine:
 
     def _fragment(self, wish: cmd.FragmentBundle) -> None:
         try:
+            if wish.payload.inline is None and wish.payload.size_bytes > self._inline_max_bytes:
+                self.dispatch(cut_large(self._store, wish))
+                return
             data = wish.payload.inline or self._store.read(wish.payload)
             pieces = fragment(data, scan_untrusted(data), wish.size_max_bytes, wish.first_max_bytes)
             self.dispatch(BundleFragmented(wish.id, pieces))
@@ -235,6 +244,9 @@ class Engine:
             self.dispatch(BundleFragmented(wish.id, (), str(error)))
 
     def _reassemble(self, bundle: BundleId, fragments: Sequence[BundleId], payloads: Sequence[PayloadRef]) -> None:
+        if sum(each.size_bytes for each in payloads) > min(self._inline_max_bytes, ADU_SIZE_MAX_BYTES):
+            self._joiner.join(bundle, fragments, payloads)
+            return
         pieces: list[bytes] = []
         for piece, payload in zip(fragments, payloads, strict=True):
             try:

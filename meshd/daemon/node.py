@@ -27,11 +27,14 @@ from meshd.bundle.record import BundleId, PayloadRef
 from meshd.control.errors import ControlError
 from meshd.control.server_session import HelloInfo
 from meshd.daemon.aap2_server import Aap2Server
+from meshd.daemon.announcement import announce_silence
+from meshd.daemon.audit_desk import AuditDesk
 from meshd.daemon.contact_desk import PLAN_FILE, ContactDesk
 from meshd.daemon.control_server import ControlServer
 from meshd.daemon.device_watch import DeviceWatch
 from meshd.daemon.dtn_clock import DtnClock, monotonic_s, wall_ms
 from meshd.daemon.emission import EmissionControl
+from meshd.daemon.emission_record import EmissionRecord
 from meshd.daemon.engine import Engine
 from meshd.daemon.event_hub import EventHub
 from meshd.daemon.journal import Journal
@@ -41,11 +44,13 @@ from meshd.daemon.radio_state import RadioState, load_link_files, load_signing_f
 from meshd.daemon.receivers import Receivers
 from meshd.daemon.route_desk import RouteDesk
 from meshd.daemon.service import Service
+from meshd.daemon.silence_desk import SilenceDesk
 from meshd.daemon.state_file import make_directory
 from meshd.daemon.submissions import Submissions
 from meshd.daemon.time_floor import TimeFloor
-from meshd.daemon.timer import AgentTimer
+from meshd.daemon.timer import AgentTimer, every
 from meshd.daemon.tls import load_identity
+from meshd.daemon.watchdog import feed_watchdog
 from meshd.emcon.gate import EmissionGate
 from meshd.link.settings import BearerSettings, Posture
 from meshd.linux.memory import give_back_memory, keep_freed_memory
@@ -62,7 +67,6 @@ from meshd.store.disk import RealDisk
 from meshd.store.segment_log import SegmentLog
 from meshd.store.writer import StoreWriter
 
-CLOCK_WATCH_S: Final = 1.0
 CERTIFICATE_WATCH_S: Final = 6 * 3600.0
 CLOCK_UNCERTAINTY_MS: Final = 1000
 """Claimed for a clock that the configuration trusts, until something measures it."""
@@ -129,16 +133,20 @@ class Node:
             )
             for bearer in configuration.bearers
         }
+        self._audit = AuditDesk(self._state_dir, self.report, lambda: self._configuration.node.clock_trusted)
+        self._record = EmissionRecord(self._audit, gate, configuration.bearers, self.report, self._agent.links.links)
         self._emission = EmissionControl(
             configuration.emcon,
             configuration.bearers,
             gate,
             self._state_dir / EMCON_STATE_FILE,
             self._postures_changed,
-            self.report,
+            self._record.report,
             lambda: wall_ms() if self._configuration.node.clock_trusted else None,
             monotonic_s,
             watch_kernel=configuration.emcon.gate,
+            before_opening=self._record.before_opening,
+            announce=partial(announce_silence, self._bearers),
         )
         self._postures: dict[str, Posture] = {}
         routes = RouteDesk(self._agent, self._router, own_node)
@@ -155,6 +163,9 @@ class Node:
             submissions=submissions,
             receivers=receivers,
             emission=self._emission,
+            silence=SilenceDesk(self._bearers, self._dispatch, self._agent.links.is_neighbour, wall_ms),
+            record=self._record,
+            audit=self._audit,
             contacts=self._contacts,
             routes=routes,
             snapshots=lambda: [row for bearer in self._bearers.values() for row in bearer.snapshot()],
@@ -232,24 +243,24 @@ class Node:
         await self._emission.start()
         try:
             async with trio.open_nursery() as nursery:
+                await nursery.start(self._audit.run)
                 await nursery.start(self._handle_signals)
                 await self._recover(nursery)
                 nursery.start_soon(self._timer.run)
-                nursery.start_soon(self._watch_clock)
-                nursery.start_soon(self._watch_certificates)
+                nursery.start_soon(self._clock.watch, self._clock_stepped)
+                nursery.start_soon(every, CERTIFICATE_WATCH_S, self._warn_of_certificates)
                 if self._configuration.node.clock_trusted:
                     nursery.start_soon(self._floor.run, self._warn)
                 await nursery.start(self._emission.run)
                 await nursery.start(self._control_server().serve)
                 if self._configuration.aap2 is not None:
                     own_node = self._configuration.node.id
-                    aap2 = Aap2Server(self._configuration.aap2, own_node, self._service, self.report)
+                    aap2 = Aap2Server(self._configuration.aap2, own_node, self._service, self.report, self._audit)
                     await nursery.start(aap2.serve)
                 for bearer in self._bearers.values():
                     await nursery.start(bearer.run)
                 nursery.start_soon(DeviceWatch(self._configuration.bearers, self._bearers, self.report).run)
-                if self._notify.watchdog_s is not None:
-                    nursery.start_soon(self._feed_watchdog, self._notify.watchdog_s)
+                nursery.start_soon(feed_watchdog, self._notify)
                 self._notify.ready(f"{self._configuration.node.id.uri} is ready")
                 self.report("node.ready", {"node": self._configuration.node.id.uri})
                 task_status.started()
@@ -286,6 +297,7 @@ class Node:
                 for bearer in self._bearers.values():
                     nursery.start_soon(bearer.shutdown)
         await self._writer.close()
+        await self._audit.close()
 
     async def _handle_signals(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
@@ -301,22 +313,13 @@ class Node:
                     self.report("config.refused", {"reason": str(error)})
                 self._notify.ready("configuration read again")
 
-    async def _watch_clock(self) -> None:
-        while True:
-            await trio.sleep(CLOCK_WATCH_S)
-            offset_ms = self._clock.step()
-            if offset_ms is not None:
-                self.report("clock.stepped", {"utc_offset_ms": offset_ms})
-                self._dispatch(ClockStepped(offset_ms, self._uncertainty_ms()))
-
-    async def _feed_watchdog(self, interval_s: float) -> None:
-        while True:
-            self._notify.watchdog()
-            await trio.sleep(interval_s / 3)
+    def _clock_stepped(self, offset_ms: int) -> None:
+        self.report("clock.stepped", {"utc_offset_ms": offset_ms})
+        self._dispatch(ClockStepped(offset_ms, self._uncertainty_ms()))
 
     def _control_server(self) -> ControlServer:
         hello = HelloInfo(self._configuration.node.id.uri, __version__)
-        return ControlServer(self._configuration.control, self._service, hello)
+        return ControlServer(self._configuration.control, self._service, hello, self._audit)
 
     # Reload
 
@@ -359,11 +362,6 @@ class Node:
 
     # Small parts
 
-    async def _watch_certificates(self) -> None:
-        while True:
-            self._warn_of_certificates()
-            await trio.sleep(CERTIFICATE_WATCH_S)
-
     def _warn_of_certificates(self) -> None:
         for reason in [] if self._tls is None else self._tls.warn():
             self._warn(reason)
@@ -388,6 +386,7 @@ class Node:
                 bearer.thaw()
             else:
                 bearer.freeze()
+        self._record.postures_changed(postures)
         self._tell_postures()
 
     def _tell_postures(self) -> None:

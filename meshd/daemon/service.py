@@ -8,23 +8,24 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from meshd.base.errors import GateError
 from meshd.base.version import __version__
 from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId
 from meshd.cl.fountain.peer import Life
-from meshd.control.errors import ControlError
+from meshd.daemon.audit_desk import AuditDesk
 from meshd.daemon.contact_desk import ContactDesk
 from meshd.daemon.control_handler import SessionHandle
 from meshd.daemon.dtn_clock import monotonic_s, unix_ms
-from meshd.daemon.emission import EmissionControl, OrderRefusedError
+from meshd.daemon.emcon_desk import EmconDesk
+from meshd.daemon.emission import EmissionControl
+from meshd.daemon.emission_record import EmissionRecord
 from meshd.daemon.event_hub import EventHub
 from meshd.daemon.link_score import describe_score
 from meshd.daemon.queries import Queries
 from meshd.daemon.receivers import Receivers
 from meshd.daemon.route_desk import RouteDesk
+from meshd.daemon.silence_desk import SilenceDesk
 from meshd.daemon.submissions import Answer, Submissions
-from meshd.emcon.profile import UnknownProfileError
 from meshd.link.link_table import Link
 from meshd.node.agent import Agent
 from meshd.node.commands import DeliverMessage
@@ -66,6 +67,9 @@ class Service:
         submissions: Submissions,
         receivers: Receivers,
         emission: EmissionControl,
+        silence: SilenceDesk,
+        record: EmissionRecord,
+        audit: AuditDesk,
         contacts: ContactDesk,
         routes: RouteDesk,
         snapshots: Callable[[], list[Snapshot]],
@@ -78,13 +82,18 @@ class Service:
         self._submissions = submissions
         self._receivers = receivers
         self._emission = emission
+        self._silence = silence
+        self._audit = audit
         self._contacts = contacts
         self._snapshots = snapshots
         self._reload = reload
         self._started_at = monotonic_s()
+        emcon = EmconDesk(agent, emission, _who)
         self._methods: dict[str, Method] = {
             "status": self._status,
             "peers": self._peers,
+            "peers.set_silent": silence.set_silent,
+            "peers.clear_silent": silence.clear_silent,
             "links": self._links,
             "send.message": submissions.send,
             "send.open": submissions.open,
@@ -107,8 +116,13 @@ class Service:
             "contacts.import": contacts.import_plan,
             "contacts.export": contacts.export,
             "routes.list": routes.list_routes,
-            "emcon.status": self._emcon_status,
-            "emcon.set": self._emcon_set,
+            "emcon.status": emcon.status,
+            "emcon.preview": emcon.preview,
+            "emcon.set": emcon.set,
+            "emcon.schedule": emcon.schedule,
+            "emcon.verify": lambda _, __: record.verify(),
+            "audit.list": audit.list_entries,
+            "audit.verify": audit.verify,
             "events.subscribe": self._subscribe,
             "reload": lambda _, __: self._reload(),
         }
@@ -171,6 +185,7 @@ class Service:
                 "profile": emcon["profile"],
                 "postures": {bearer["bearer"]: bearer["posture"] for bearer in emcon["bearers"]},
             },
+            "audit": self._audit.status(),
             "messages": {state.value: counts[state] for state in MessageState},
             "memory_bytes": _resident_bytes(),
         }
@@ -189,11 +204,11 @@ class Service:
         heard = [snapshots.get(str(link.id), {}).get("last_heard_s") for link in links]
         return {
             "node": node.uri,
-            "state": _peer_state([_link_state(link, snapshots.get(str(link.id), {})) for link in links]),
+            "state": _peer_state([self._state(link, snapshots.get(str(link.id), {})) for link in links]),
             "bearers": [
                 {
                     "bearer": link.id.bearer,
-                    "state": _link_state(link, snapshots.get(str(link.id), {})),
+                    "state": self._state(link, snapshots.get(str(link.id), {})),
                     "address": snapshots.get(str(link.id), {}).get("address"),
                 }
                 for link in links
@@ -202,6 +217,11 @@ class Service:
             "queued_bytes": sum(size_bytes for _, size_bytes in queued),
             "last_heard_s": min((each for each in heard if each is not None), default=None),
         }
+
+    def _state(self, link: Link, snapshot: Snapshot) -> str:
+        """A neighbour that is said to be silent is silent, not down."""
+        state = _link_state(link, snapshot)
+        return "silent" if state == "down" and self._silence.is_silent(link.id.neighbour) else state
 
     async def _links(self, session: SessionHandle, params: dict[str, Any]) -> dict[str, Any]:
         snapshots = self._snapshot_by_link()
@@ -214,7 +234,7 @@ class Service:
             "bearer": link.id.bearer,
             "kind": link.bearer.kind.value,
             "neighbour": link.id.neighbour.uri,
-            "state": _link_state(link, snapshot),
+            "state": self._state(link, snapshot),
             "posture": self._agent.links.posture(link.id.bearer).value,
             "tls": snapshot.get("tls"),
             "since_s": round(monotonic_s() - link.since, 3),
@@ -230,17 +250,6 @@ class Service:
             "score": describe_score(link.metric, queued_bytes, monotonic_s()),
             "fountain": {name: snapshot[name] for name in FOUNTAIN_FIGURES if name in snapshot} or None,
         }
-
-    async def _emcon_status(self, session: SessionHandle, params: dict[str, Any]) -> dict[str, Any]:
-        return self._emission.status()
-
-    async def _emcon_set(self, session: SessionHandle, params: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return await self._emission.order(params["profile"], params["for_s"], params["reason"], _who(session))
-        except UnknownProfileError as error:
-            raise ControlError("not_found", str(error)) from error
-        except (OrderRefusedError, GateError) as error:
-            raise ControlError("failed", str(error)) from error
 
     async def _subscribe(self, session: SessionHandle, params: dict[str, Any]) -> dict[str, Any]:
         self._hub.subscribe(session, params["kinds"], params["replay"])

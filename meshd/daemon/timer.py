@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's one timer as a trio task."""
+"""The agent's one timer as a trio task; and what is done again and again."""
 
 import math
 from collections.abc import Callable
@@ -7,6 +7,13 @@ from collections.abc import Callable
 import trio
 
 from meshd.daemon.dtn_clock import monotonic_s
+
+
+async def every(interval_s: float, action: Callable[[], None]) -> None:
+    """Do it now, and after every interval, until cancelled."""
+    while True:
+        action()
+        await trio.sleep(interval_s)
 
 
 class AgentTimer:

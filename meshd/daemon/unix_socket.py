@@ -58,7 +58,7 @@ class UnixSocket:
 
     def _listen(self) -> tuple[trio.socket.SocketType, int]:
         """Bind, set owner and mode, then listen. Returns the socket and its file's inode."""
-        gid = self._find_group()
+        gid = self.find_group(f"[{self._table}] group", self._group)
         if len(os.fsencode(self._path)) > PATH_MAX_BYTES:
             raise self._error(f": the path has more than {PATH_MAX_BYTES} bytes")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -81,13 +81,14 @@ class UnixSocket:
     def _error(self, text: str) -> UnixSocketError:
         return UnixSocketError(f"{self._table} socket {self._path}{text}")
 
-    def _find_group(self) -> int | None:
-        if self._group is None:
+    def find_group(self, key: str, name: str | None) -> int | None:
+        """The number of the group that a key such as `[control] group` names. Errors: UnixSocketError."""
+        if name is None:
             return None
         try:
-            return grp.getgrnam(self._group).gr_gid
+            return grp.getgrnam(name).gr_gid
         except KeyError:
-            text = f": there is no group {self._group!r}; create it or change [{self._table}] group"
+            text = f": there is no group {name!r}; create it or change {key}"
             raise self._error(text) from None
 
     def _bind(self, listener: socket.socket) -> None:

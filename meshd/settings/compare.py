@@ -29,7 +29,7 @@ _EMCON_FIELDS: Final = {
     "emcon.lease": "lease_s",
     "emcon.gate": "gate",
 }
-_CONTROL_FIELDS: Final = {"control.socket": "socket", "control.group": "group"}
+_CONTROL_FIELDS: Final = {f"control.{key.name}": key.name for key in schema.CONTROL.keys}
 _AAP2_FIELDS: Final = {"aap2.socket": "socket", "aap2.group": "group"}
 _TLS_FIELDS: Final = {f"tls.{name}": name for name in ("certificate", "key", "ca", "crl")}
 _SECURITY_FIELDS: Final = {f"security.{name}": name for name in ("link_key", "link_peers", "link_x25519")}

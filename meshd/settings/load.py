@@ -89,7 +89,7 @@ def parse(text: str, file_name: str) -> Configuration:
         raise ConfigurationError(file_name, reader.problems)
     return Configuration(
         node=_node(node, store, groups),
-        control=ControlSettings(socket=control.values["socket"], group=control.values["group"]),
+        control=ControlSettings(**control.values),
         bearers=tuple(_bearer(row) for row in bearers),
         neighbours=tuple(NeighbourSettings(**row.values) for row in neighbours),
         routes=tuple(RouteSettings(**row.values) for row in routes),
@@ -166,10 +166,11 @@ def _bearer(row: Row) -> BearerSettings:
 
 
 def _aap2(aap2: Row, control: Row) -> Aap2Settings | None:
-    """Its group is the control socket's unless it has one of its own."""
+    """Its group is that of the control socket's operators unless it has one of its own."""
     if aap2.values["socket"] is None:
         return None
-    return Aap2Settings(socket=aap2.values["socket"], group=aap2.values["group"] or control.values["group"])
+    group = aap2.values["group"] or control.values["operator_group"] or control.values["group"]
+    return Aap2Settings(aap2.values["socket"], group, control.values["admin_group"])
 
 
 def _emcon(emcon: Row, profiles: list[Row]) -> EmconSettings:

@@ -29,7 +29,8 @@ DEFAULT_MARK: Final = 0x6D01
 MTU_MIN_BYTES: Final = 576
 """Of an IP packet that every host takes (RFC 791)."""
 
-POSTURES: Final = {posture.value: posture for posture in Posture}
+POSTURES: Final = {posture.value: posture for posture in (Posture.OPEN, Posture.RX_ONLY)}
+"""Those that can be ordered: nothing carries out RESTRICTED and OFF yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,11 @@ CONTROL: Final = Table(
     (
         Key("socket", value.socket_path, "/run/meshd/control.sock"),
         Key("group", value.name, None),
+        Key("viewer_group", value.name, None),
+        Key("operator_group", value.name, None),
+        Key("security_group", value.name, None),
+        Key("admin_group", value.name, None),
+        Key("break_group", value.name, None),
     ),
 )
 AAP2: Final = Table(

@@ -336,8 +336,7 @@ class SegmentLog:
 
     def _write(self, segment: Segment, batch: Batch) -> None:
         """Append and sync; enter it only then."""
-        buffers = batch.finish()
-        if not buffers:
+        if not (buffers := batch.finish()):
             return
         if not segment.size_bytes:
             buffers.insert(0, self._header)

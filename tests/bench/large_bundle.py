@@ -4,7 +4,10 @@
 Peak memory of the daemon is the kernel's VmHWM. Then a smaller one whose daemon is killed in the middle: after its
 restart nothing of the half is left, and the source's retransmission arrives once.
 
-    python -m tests.bench.large_bundle [--size 4GiB] [--quick] [--json]
+    python -m tests.bench.large_bundle [--size 4GiB] [--quick] [--json] [--fragments]
+
+With `--fragments` only this: source -> meshd -> meshd by MTCP, which takes no bundle of this size, so that the first
+node cuts it and the second joins it for an application, whose file is compared byte by byte.
 """
 
 import argparse
@@ -20,8 +23,9 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from meshd.base.units import parse_size_bytes
-from tests.bench.file_transfer import peak_mb
+from tests.bench.file_transfer import Client, peak_mb
 from tests.bench.support.harness import BenchError, Daemon, free_port, helper, print_table, scratch
+from tests.bench.support.large_traffic import pattern
 from tests.bench.support.process import folder_mb
 from tests.bench.support.relay import CONFIG
 from tests.bench.support.traffic import dtn_now_ms
@@ -31,6 +35,8 @@ SIZE: Final = "4 GiB"
 QUICK_SIZE: Final = "256 MiB"
 KILLED_BYTES: Final = 192 * 1024 * 1024
 PATIENCE_S: Final = 60.0
+DISCARD_PORT: Final = 9
+"""Nobody listens there: the second node sends nothing."""
 
 
 def config_of(directory: Path, port: int, sink_port: int) -> str:
@@ -88,6 +94,55 @@ def survive_kill(size_bytes: int) -> dict[str, float]:
     return {"large_after_kill_s": seconds}
 
 
+def pass_in_fragments(size_bytes: int) -> dict[str, float]:
+    """Cut by one node, joined by the next. Errors: BenchError."""
+    with scratch() as directory:
+        port, mtcp_port = free_port(), free_port()
+        first, second, out = (directory / name for name in ("first", "second", "out"))
+        for each in (first, second, out):
+            each.mkdir()
+        mtcp = 'cl = "mtcp"\naddress = "127.0.0.1:{port}"\n'
+        relay = config_of(first, port, mtcp_port).replace(
+            f'address = "127.0.0.1:{mtcp_port}"\n', mtcp.format(port=mtcp_port)
+        )
+        listening = free_port()
+        sink = CONFIG.format(
+            name="sink", directory=second, port=listening, previous="relay", following="nobody", following_port=1
+        ).replace('quota = "8 GiB"', 'quota = "16 GiB"')
+        listen, relay_node = f'listen = "127.0.0.1:{listening}"\n', 'node = "dtn://relay/"\nbearer = "lan0"\n'
+        sink = sink.replace(listen, f'{listen}mtcp_listen = "127.0.0.1:{mtcp_port}"\n')
+        sink = sink.replace(relay_node, relay_node + mtcp.format(port=DISCARD_PORT))
+        with Daemon(second, sink) as joiner, Daemon(first, relay) as cutter:
+            begin = time.monotonic()
+            receiver = Client(second, "recv", "inbox", "--out", str(out), "--count", "1", "--timeout", "15min")
+            with helper(TRAFFIC, "source", port, size_bytes, dtn_now_ms()):
+                while receiver.poll():
+                    time.sleep(0.05)
+            receiver.finish()
+            figures = {
+                "fragments_mbit_per_s": size_bytes * 8e-6 / (time.monotonic() - begin),
+                "fragments_cutter_rss_peak_mb": peak_mb(cutter.pid),
+                "fragments_joiner_rss_peak_mb": peak_mb(joiner.pid),
+                "cpu_s_per_gib_cut": cutter.cpu_s() / (size_bytes / 2**30),
+                "cpu_s_per_gib_joined": joiner.cpu_s() / (size_bytes / 2**30),
+            }
+        (path,) = out.iterdir()
+        compare(path, size_bytes)
+    return figures
+
+
+def compare(path: Path, size_bytes: int) -> None:
+    """Errors: BenchError: it is not the pattern."""
+    position = 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            if piece != pattern(position, len(piece)):
+                raise BenchError(f"the file differs in the MiB at {position}")
+            position += len(piece)
+    if position != size_bytes:
+        raise BenchError(f"{position} bytes arrived of {size_bytes}")
+
+
 def wait_for_large_file(store: Path, size_bytes: int) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not any(path.stat().st_size >= size_bytes for path in store.glob("*")):
@@ -102,11 +157,15 @@ def main() -> int:
     parser.add_argument("--size", help=f"of its payload; {SIZE} if not said, {QUICK_SIZE} with --quick")
     parser.add_argument("--quick", action="store_true", help="under 50 s")
     parser.add_argument("--json", action="store_true", help="end with one line: a JSON object, figure name to number")
+    parser.add_argument("--fragments", action="store_true", help="through a layer that takes no bundle of this size")
     arguments = parser.parse_args()
     size = arguments.size or (QUICK_SIZE if arguments.quick else SIZE)
     try:
         size_bytes = parse_size_bytes(size)
-        figures = pass_one(size_bytes) | survive_kill(min(KILLED_BYTES, size_bytes))
+        if arguments.fragments:
+            figures = pass_in_fragments(size_bytes)
+        else:
+            figures = pass_one(size_bytes) | survive_kill(min(KILLED_BYTES, size_bytes))
     except (BenchError, ValueError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1

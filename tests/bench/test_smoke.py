@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parent
-ELSEWHERE = {"all.py", "mesh.py", "satcom.py"}
-"""`all.py` runs the others; what mesh.py and satcom.py measure is tested in tests/lab, by test_failover.py and
-test_radio.py."""
+ELSEWHERE = {"all.py", "emcon.py", "mesh.py", "satcom.py"}
+"""`all.py` runs the others; what emcon.py, mesh.py and satcom.py measure is tested in tests/lab, by test_silence.py,
+test_failover.py and test_radio.py."""
 SCRIPTS = [
     path.name
     for path in sorted(FOLDER.glob("[!_]*.py"))

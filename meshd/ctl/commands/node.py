@@ -4,7 +4,7 @@
 from argparse import Namespace
 from typing import Any, Final
 
-from meshd.ctl.arguments import Commands, Parser
+from meshd.ctl.arguments import Commands, Parser, instant_ms, node_id
 from meshd.ctl.output import NOTHING, Output, duration, instant, size
 from meshd.ctl.reconnect import open_client
 
@@ -51,9 +51,17 @@ def add_parsers(commands: Commands, common: Parser) -> None:
         help="the neighbours",
         description="List the neighbours: up, down, silent (by order: nothing is wrong with them), or one-way (heard, "
         "but does not hear this node).",
-        epilog="example:\n  meshctl peers",
+        epilog="examples:\n  meshctl peers\n  meshctl peers set-silent dpop2 --until 2026-05-01T10:00:00Z",
     )
     peers.set_defaults(run=_peers)
+    actions = peers.add_subparsers(dest="action", metavar="ACTION")
+    silent = actions.add_parser("set-silent", parents=[common], help="say that a neighbour is silent on order")
+    silent.add_argument("node", metavar="NODE", type=node_id, help="the neighbour")
+    silent.add_argument("--until", dest="until_ms", metavar="TIME", type=instant_ms, help="in Zulu")
+    silent.set_defaults(run=_set_silent)
+    speaking = actions.add_parser("clear-silent", parents=[common], help="say that it is not")
+    speaking.add_argument("node", metavar="NODE", type=node_id, help="the neighbour")
+    speaking.set_defaults(run=_clear_silent)
     links = commands.add_parser(
         "links",
         parents=[common],
@@ -75,6 +83,13 @@ def _status(args: Namespace, out: Output) -> int:
     return 0
 
 
+def _audit_text(audit: dict[str, Any] | None) -> str:
+    """The head of the audit log: whoever notes it can prove later that nothing before it was changed."""
+    if audit is None or audit["head"] is None:
+        return str((audit or {}).get("problem") or NOTHING)
+    return f"{audit['head']} (takes no entries: {audit['problem']})" if audit["problem"] else str(audit["head"])
+
+
 def _status_rows(status: dict[str, Any]) -> list[tuple[str, Any]]:
     store, links, queued, emcon = status["store"], status["links"], status["queued"], status["emcon"]
     clock, messages = status["clock"], status["messages"]
@@ -86,6 +101,7 @@ def _status_rows(status: dict[str, Any]) -> list[tuple[str, Any]]:
         ("up for", f"{duration(status['uptime_s'])} (process {status['pid']})"),
         ("clock", f"{instant(clock['time_ms'])}, {trust}"),
         ("emcon", f"{emcon['profile'] or NOTHING}: {postures or 'no bearers'}"),
+        ("audit", _audit_text(status.get("audit"))),
         ("links", f"{links['up']} of {links['total']} up"),
         ("tls", ", ".join(f"{bearer} {policy}" for bearer, policy in status["tls"].items()) or NOTHING),
         ("queued", f"{queued['bundles']} bundles, {size(queued['bytes'])}"),
@@ -113,6 +129,20 @@ def _peers(args: Namespace, out: Output) -> int:
         for peer in peers
     ]
     out.table(("NODE", "STATE", "BEARERS", "QUEUED", "BYTES", "LAST HEARD"), rows)
+    return 0
+
+
+def _set_silent(args: Namespace, out: Output) -> int:
+    with open_client(args) as client:
+        client.set_silent(args.node, args.until_ms)
+    out.chatter(f"{args.node} counts as silent")
+    return 0
+
+
+def _clear_silent(args: Namespace, out: Output) -> int:
+    with open_client(args) as client:
+        client.clear_silent(args.node)
+    out.chatter(f"{args.node} does not count as silent any more")
     return 0
 
 

@@ -126,6 +126,9 @@ class PingRun:
         self._endpoint = answers_endpoint(client.hello["node"], "ping", self._tag)
         self._receiver = client.recv_open(self._endpoint)
         self._sent_at: dict[int, float] = {}
+        self._asks_ahead = False
+        self._asked: int | None = None
+        """The daemon is asked already for the next message that comes."""
         self._began_at = time.monotonic()
         self.sent = 0
         self.duplicates = 0
@@ -136,6 +139,7 @@ class PingRun:
         while number is None or self.sent < number:
             due_at = time.monotonic() + interval_s
             patience_until = due_at if interval_s else time.monotonic() + self._timeout_s
+            self._asks_ahead = not interval_s and (number is None or self.sent + 1 < number)
             self._send(patience_until)
             while self._sent_at and time.monotonic() < patience_until:
                 self._receive(patience_until)
@@ -192,23 +196,28 @@ class PingRun:
             "endpoint": self._endpoint,
             "data": content.ljust(self._size_bytes, b"\0"),
         }
+        asked = self._ask(until)
         self._sent_at[self.sent] = time.monotonic()
         self.sent += 1
         sending = self._client.start("send.message", message)
-        self._finish_receiving(self._start_receiving(until))
+        self._finish_receiving(asked)
         self._client.finish(sending)
 
     def _receive(self, until: float) -> None:
-        self._finish_receiving(self._start_receiving(until))
+        self._finish_receiving(self._ask(until))
 
-    def _start_receiving(self, until: float) -> int:
+    def _ask(self, until: float) -> int:
+        """For the next message; the number of the request, which may have been sent before."""
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            return asked
         wait_s = max(0.0, until - time.monotonic())
         wish = {"receiver": self._receiver, "timeout_s": wait_s, "data_max_bytes": PART_SIZE_BYTES}
         return self._client.start("recv.next", wish)
 
-    def _finish_receiving(self, poll: int) -> None:
+    def _finish_receiving(self, asked: int) -> None:
         try:
-            reply = self._client.finish(poll, self._timeout_s + 60.0)
+            reply = self._client.finish(asked, self._timeout_s + 60.0)
         except ControlError as error:
             if error.name != "timeout":
                 raise
@@ -216,7 +225,11 @@ class PingRun:
         now = time.monotonic()
         message = ReceivedMessage(*pick(reply, ReceivedMessage._fields))
         content = (message.data or b"")[:SIZE_MIN_BYTES]
-        self._client.recv_confirm(self._receiver, message.message)
+        wish = {"receiver": self._receiver, "message": message.message}
+        confirming = self._client.start("recv.confirm", wish)
+        if self._asks_ahead:
+            self._asked = self._ask(now + self._timeout_s)
+        self._client.finish(confirming)
         self._take(message, content, now)
 
     def _take(self, message: ReceivedMessage, content: bytes, now: float) -> None:

@@ -25,8 +25,9 @@ LOWER_IS_BETTER_FROM: Final = (
     "file_20mib_",
     "flash_",
     "multicast_",
+    "frames_silent_",
 )
-NEUTRAL: Final = ("tcp_copy_", "dd_", "peer_", "bare_", "bundles_in_between", "fdatasync_", "limit_")
+NEUTRAL: Final = ("tcp_copy_", "dd_", "peer_", "bare_", "bundles_in_between", "fdatasync_", "limit_", "frames_open_")
 """References: they say how fast the machine was, not how good we are."""
 TARGETS: Final[Mapping[str, Mapping[str, tuple[str, float]]]] = {
     "forward": {
@@ -43,6 +44,12 @@ TARGETS: Final[Mapping[str, Mapping[str, tuple[str, float]]]] = {
         "rss_1m_mb": ("<=", 500),
         "rss_idle_mb": ("<=", 60),
         "cpu_idle_percent": ("<=", 0.5),
+    },
+    "emcon": {
+        "frames_silent_under_attack": ("<=", 0),
+        "last_frame_ms": ("<=", 5),
+        "set_silent_ms": ("<=", 100),
+        "lease_last_frame_s": ("<=", 5),
     },
     "satcom": {
         **{f"goodput_ratio_{pct}pct": (">=", 0.93) for pct in (0, 1, 5, 10, 20)},

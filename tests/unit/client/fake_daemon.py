@@ -42,6 +42,7 @@ EMCON = {
     "until_ms": None,
     "source": "order",
     "profiles": ["quiet-radio", "open"],
+    "schedule": None,
     "bearers": [
         {
             "bearer": "satcom0",

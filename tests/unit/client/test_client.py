@@ -44,6 +44,13 @@ def test_every_method_of_the_protocol_has_one_of_the_client(daemon: FakeDaemon, 
         "events.subscribe": lambda _: {},
         "contacts.list": lambda _: {"contacts": [], "total": 0},
         "routes.list": lambda _: {"routes": [], "nodes": 0},
+        "peers.set_silent": lambda _: {},
+        "peers.clear_silent": lambda _: {},
+        "emcon.schedule": lambda params: params,
+        "emcon.preview": lambda params: params,
+        "emcon.verify": lambda _: {"bearers": []},
+        "audit.list": lambda _: {"entries": [], "more": False},
+        "audit.verify": lambda _: {"head": "00"},
         "contacts.add": lambda _: {"ref": "3f9a1c0b", "total": 1},
         "contacts.remove": lambda _: {"removed": 1, "total": 0},
         "contacts.import": lambda params: {"total": 2, "warnings": [params["name"]]},
@@ -52,7 +59,8 @@ def test_every_method_of_the_protocol_has_one_of_the_client(daemon: FakeDaemon, 
     daemon.load("aaaa", b"hello")
     assert client.peers() == [{"node": "dtn://home/"}]
     assert client.links() == [{"link": "a"}]
-    assert client.set_emcon("open", for_s=5.0) == {"profile": "open", "for_s": 5.0, "reason": None}
+    order = client.set_emcon("open", for_s=5.0)
+    assert (order["profile"], order["for_s"], order["reason"]) == ("open", 5.0, None)
     assert client.emcon()["profile"] == "quiet"
     assert client.explain_bundle("3f9a")["summary"] == "s"
     assert client.show_bundle("3f9a")["ref"] == "3f9a1c0be2d4"
@@ -61,6 +69,14 @@ def test_every_method_of_the_protocol_has_one_of_the_client(daemon: FakeDaemon, 
     assert client.reload()["needs_restart"] == ["node.id"]
     assert client.contacts()["total"] == 0
     assert client.routes() == {"routes": [], "nodes": 0}
+    client.set_silent("dtn://home/")
+    client.clear_silent("dtn://home/")
+    row = "quiet from 2026-05-01T10:00:00Z for 5min"
+    assert client.schedule_emcon([row])["rows"] == [row]
+    assert client.preview_emcon("silent")["profile"] == "silent"
+    assert client.verify_emcon() == {"bearers": []}
+    assert client.audit_entries(5) == []
+    assert client.verify_audit()["head"] == "00"
     assert client.add_contact({"from": "dtn://a/", "to": "dtn://b/", "rate": "1 bit/s"})["ref"] == "3f9a1c0b"
     assert client.remove_contacts({"all": True})["removed"] == 1
     assert client.import_contacts(b"", name="p") == {"total": 2, "warnings": ["p"]}

@@ -9,6 +9,7 @@ import pytest
 from meshd.control.errors import ERRORS, ControlError, error_from_wire
 from meshd.control.methods import METHODS, introspection
 from meshd.control.params import check_params
+from meshd.control.roles import Role
 
 READ_ONLY = {
     "hello",
@@ -23,7 +24,9 @@ READ_ONLY = {
     "contacts.list",
     "contacts.export",
     "routes.list",
+    "emcon.preview",
     "emcon.status",
+    "emcon.verify",
     "events.subscribe",
 }
 
@@ -33,7 +36,18 @@ def check(method: str, **params: Any) -> dict[str, Any]:
 
 
 def test_whatever_is_not_known_to_read_only_needs_the_right_to_change() -> None:
-    assert {name for name, spec in METHODS.items() if not spec.mutating} == READ_ONLY
+    assert {name for name, spec in METHODS.items() if spec.role is Role.VIEWER} == READ_ONLY
+
+
+def test_what_changes_the_node_is_on_record_and_messages_are_not() -> None:
+    changing = {name for name, spec in METHODS.items() if spec.role in {Role.OPERATOR, Role.ADMIN}}
+    assert {name for name in changing if not METHODS[name].audited} == {
+        name for name in METHODS if name.startswith(("send.", "recv."))
+    }
+
+
+def test_the_right_to_break_silence_is_an_operators() -> None:
+    assert all(spec.role is Role.OPERATOR for spec in METHODS.values() if spec.breaks_silence)
 
 
 def test_defaults_are_filled_in() -> None:
@@ -92,8 +106,14 @@ def test_introspection_shows_every_method_with_its_types() -> None:
     assert shown.keys() == METHODS.keys()
     assert shown["send.open"]["params"]["precedence"] == "str=ROUTINE"
     assert shown["send.open"]["params"]["report"] == "bool=true"
-    assert shown["emcon.set"]["params"] == {"profile": "str", "for_s": "float|nil", "reason": "str|nil"}
-    assert shown["emcon.set"]["mutating"] is True
+    assert shown["emcon.set"]["params"] == {
+        "profile": "str",
+        "for_s": "float|nil",
+        "until_ms": "int|nil",
+        "reason": "str|nil",
+        "announce": "bool=false",
+    }
+    assert shown["emcon.set"]["role"] == "operator"
 
 
 def test_codes_are_unique() -> None:

@@ -164,7 +164,10 @@ def test_what_a_message_says_cannot_steer_the_terminal(daemon: FakeDaemon, capsy
 
 def test_emcon(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
     shown = text(capsys, "emcon", "set", "quiet-radio", "--for", "10min", "--reason", "ridge")
-    assert daemon.calls[-1] == ("emcon.set", {"profile": "quiet-radio", "for_s": 600.0, "reason": "ridge"})
+    assert daemon.calls[-1] == (
+        "emcon.set",
+        {"profile": "quiet-radio", "for_s": 600.0, "until_ms": None, "reason": "ridge", "announce": False},
+    )
     assert "closed" in shown
     assert "further notice" in shown
 
@@ -274,3 +277,35 @@ def test_a_terminal_gets_a_table_with_or_without_rich(
     shown = terminal.getvalue()
     assert "satcom0" in shown
     assert ("─" in shown) is with_rich
+
+
+def test_a_dry_run_orders_nothing(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    bearers = [{"bearer": "sat0", "posture": "OPEN", "then": "RX_ONLY"}]
+    preview = {"bearers": bearers, "cut_off": ["dtn://b/"], "waiting_bundles": 3, "waiting_bytes": 4096}
+    daemon.replies["emcon.preview"] = lambda _: preview
+    shown = text(capsys, "emcon", "set", "silent", "--dry-run")
+    assert "RX_ONLY" in shown
+    assert "dtn://b/" in shown
+    assert [name for name, _ in daemon.calls if name.startswith("emcon.")] == ["emcon.preview"]
+
+
+def test_a_schedule_is_ordered(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    daemon.replies["emcon.schedule"] = lambda _: EMCON
+    row = "unrestricted from 00:00 for 5min every 1h"
+    text(capsys, "emcon", "schedule", row, "--margin", "3s", "--until", "2026-05-01T10:00:00Z")
+    name, params = daemon.calls[-1]
+    assert name == "emcon.schedule"
+    assert (params["rows"], params["otherwise"], params["margin_s"]) == ([row], "silent", 3.0)
+    assert params["until_ms"] == 1_777_629_600_000
+
+
+def test_no_schedule_is_said(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    assert text(capsys, "emcon", "schedule") == "there is no schedule\n"
+
+
+def test_a_neighbour_is_said_to_be_silent(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    daemon.replies |= {"peers.set_silent": lambda _: {}, "peers.clear_silent": lambda _: {}}
+    text(capsys, "peers", "set-silent", "home")
+    assert daemon.calls[-1] == ("peers.set_silent", {"node": "dtn://home/", "until_ms": None})
+    text(capsys, "peers", "clear-silent", "home")
+    assert daemon.calls[-1] == ("peers.clear_silent", {"node": "dtn://home/"})

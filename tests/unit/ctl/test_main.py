@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """meshctl as a whole: what it imports, its exit codes, its arguments, interrupts."""
 
+import argparse
+import importlib
 import json
 import os
 import signal
@@ -14,6 +16,8 @@ from typing import Any
 import pytest
 
 from meshd.control.errors import ERRORS, ControlError
+from meshd.ctl import main
+from meshd.ctl.arguments import Parser
 from meshd.ctl.main import run
 from tests.unit.client.fake_daemon import STATUS, FakeDaemon
 
@@ -170,3 +174,18 @@ def test_a_reader_that_left_is_no_noise(daemon: FakeDaemon) -> None:
     )
     os.close(write_end)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_every_command_is_found_in_the_module_that_the_table_names() -> None:
+    for name in dict.fromkeys(main.MODULES.values()):
+        commands = argparse.ArgumentParser().add_subparsers()
+        module = importlib.import_module(f"meshd.ctl.commands.{name}")
+        module.add_parsers(commands, Parser(add_help=False))
+        assert list(commands.choices) == [command for command, home in main.MODULES.items() if home == name]
+
+
+def test_only_the_module_of_the_command_is_loaded() -> None:
+    program = "import sys; from meshd.ctl import main; main._parse(['--json', 'emcon', 'status']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = {name for name in done.stdout.split() if name.startswith("meshd.ctl.commands.")}
+    assert loaded == {"meshd.ctl.commands.emcon"}

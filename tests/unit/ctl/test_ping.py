@@ -53,6 +53,14 @@ def test_answers_and_statistics(daemon: Echoing, capsys: pytest.CaptureFixture[s
     assert len(daemon.confirmed) == 3
 
 
+def test_it_asks_for_each_answer_before_it_sends_and_for_none_after_the_last(daemon: Echoing) -> None:
+    assert run(["ping", "home", "-c", "3", "-i", "0"]) == 0
+    calls = [method for method, _ in daemon.calls if method in ("send.message", "recv.next", "recv.confirm")]
+    for index in [index for index, method in enumerate(calls) if method == "send.message"]:
+        assert calls[index - 1] == "recv.next"
+    assert calls[-1] == "recv.confirm"
+
+
 def test_json(daemon: Echoing, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["ping", "home", "-c", "2", "-i", "0", "--size", "100", "--precedence", "flash", "--json"]) == 0
     first, second, figures = objects(capsys)

@@ -36,6 +36,11 @@ class FakeGate:
         self.calls.append(f"open {device} {lease_s}")
         self.is_open[device] = True
 
+    def break_for(self, device: str, mark: int, quota_bytes: int, window_s: float) -> None:
+        if self.fails:
+            raise GateError("the kernel says no")
+        self.calls.append(f"break {device} {mark} {quota_bytes} {window_s}")
+
     def reapply(self) -> list[str]:
         if self.fails:
             raise GateError("the kernel says no")

@@ -29,10 +29,12 @@ from meshd.control.aap2_messages import (
     pull_delimited,
 )
 from meshd.control.errors import ControlError
+from meshd.control.roles import Rights
 from meshd.control.settings import Aap2Settings
 from meshd.daemon import aap2_server
 from meshd.daemon.aap2_server import Aap2Server
 from meshd.daemon.control_handler import SessionHandle
+from meshd.daemon.control_peer import Peer
 
 NODE = Eid("dtn://dpop1/")
 X = "dtn://dpop1/x"
@@ -150,8 +152,15 @@ class Serving:
         self.path = path
         self.handler = Handler()
         self.reports: list[tuple[str, dict[str, Any]]] = []
+        self.refusals: list[tuple[int, str]] = []
         settings = Aap2Settings(path, None)
-        self.server = Aap2Server(settings, NODE, self.handler, lambda *report: self.reports.append(report))
+        self.server = Aap2Server(settings, NODE, self.handler, lambda *report: self.reports.append(report), self)
+
+    def refused(self, peer: Peer, rights: Rights, method: str, params: dict[str, Any]) -> None:
+        self.refusals.append((peer.uid, rights.name))
+
+    def done(self, peer: Peer, rights: Rights, method: str, params: dict[str, Any], outcome: str) -> None:
+        raise AssertionError("messages are not on record")
 
     @asynccontextmanager
     async def client(self, config: ConnectionConfig | None = None) -> AsyncIterator[PlainClient]:
@@ -358,8 +367,9 @@ async def test_one_connection_too_many_is_closed(serving: Serving, monkeypatch: 
 _AS_NOBODY = """
 import os, sys
 from ud3tn_utils.aap2 import AAP2UnixClient, AAP2OperationFailed
+os.chdir(sys.argv[1])  # as root: another run of the tests may close the folders above to everybody else meanwhile
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
-with AAP2UnixClient(sys.argv[1]) as client:
+with AAP2UnixClient(sys.argv[2]) as client:
     try:
         client.configure("x")
     except AAP2OperationFailed as error:
@@ -370,9 +380,8 @@ with AAP2UnixClient(sys.argv[1]) as client:
 @pytest.mark.root
 async def test_another_user_gets_nothing(serving: Serving) -> None:
     serving.path.chmod(0o666)
-    for parent in serving.path.parents[:4]:
-        parent.chmod(parent.stat().st_mode | 0o011)
-    done = await trio.run_process(
-        [sys.executable, "-c", _AS_NOBODY, str(serving.path)], capture_stdout=True, stdin=subprocess.DEVNULL
-    )
+    serving.path.parent.chmod(0o711)
+    command = [sys.executable, "-c", _AS_NOBODY, str(serving.path.parent), serving.path.name]
+    done = await trio.run_process(command, capture_stdout=True, stdin=subprocess.DEVNULL)
     assert done.stdout.decode().strip().endswith("status: 12")
+    assert serving.refusals == [(65534, "viewer")]

@@ -24,9 +24,11 @@ from meshd.client.replies import ReceivedMessage
 from meshd.client.transfer import save_message, send_file
 from meshd.control.errors import ControlError
 from meshd.control.frames import FrameReader, Notification, Request, Response, decode_message_untrusted, encode_frame
+from meshd.control.roles import Rights
 from meshd.control.server_session import HelloInfo
 from meshd.control.settings import ControlSettings
 from meshd.daemon.control_handler import SessionHandle
+from meshd.daemon.control_peer import Peer
 from meshd.daemon.control_server import ControlServer, ServerLimits
 from meshd.daemon.unix_socket import UnixSocketError
 
@@ -75,7 +77,9 @@ class Handler:
             case "events.subscribe":
                 self.sessions.append(session)
                 return {}
-            case "bundles.show":
+            case "bundles.cancel" if params["bundle"] == "3f9a":
+                return {"cancelled": 1}
+            case "bundles.show" | "bundles.cancel":
                 raise ControlError("not_found", f"there is no bundle {params['bundle']}")
         raise AssertionError(method)
 
@@ -83,6 +87,20 @@ class Handler:
         self.closed.append(session.id)
         self.someone_closed.set()
         self.someone_closed = trio.Event()
+
+
+class Calls:
+    """Takes what is to be on record."""
+
+    def __init__(self) -> None:
+        self.refusals: list[tuple[str, str]] = []
+        self.served: list[tuple[str, str]] = []
+
+    def refused(self, peer: Peer, rights: Rights, method: str, params: dict[str, Any]) -> None:
+        self.refusals.append((rights.name, method))
+
+    def done(self, peer: Peer, rights: Rights, method: str, params: dict[str, Any], outcome: str) -> None:
+        self.served.append((method, outcome))
 
 
 class RawClient:
@@ -128,10 +146,17 @@ async def connected(path: Path, *, greet: bool = True) -> AsyncIterator[RawClien
 
 
 @asynccontextmanager
-async def serving(path: Path, handler: Handler, limits: ServerLimits | None = None) -> AsyncIterator[None]:
+async def serving(
+    path: Path,
+    handler: Handler,
+    limits: ServerLimits | None = None,
+    *,
+    audit: Calls | None = None,
+    settings: ControlSettings | None = None,
+) -> AsyncIterator[None]:
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
-            server = ControlServer(ControlSettings(path, None), handler, HELLO, limits)
+            server = ControlServer(settings or ControlSettings(path, None), handler, HELLO, audit or Calls(), limits)
             await nursery.start(server.serve)
             yield
             nursery.cancel_scope.cancel()
@@ -310,7 +335,7 @@ async def test_a_stale_socket_file_is_replaced(path: Path) -> None:
 async def start_in_vain(settings: ControlSettings) -> None:
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
-            await nursery.start(ControlServer(settings, Handler(), HELLO).serve)
+            await nursery.start(ControlServer(settings, Handler(), HELLO, Calls()).serve)
 
 
 def open_error(settings: ControlSettings) -> str:
@@ -361,9 +386,13 @@ _AS_NOBODY = """
 import os, socket, sys
 from meshd.client.client import Client
 from meshd.control.errors import ControlError
+os.chdir(sys.argv[1])  # as root: another run of the tests may close the folders above to everybody else meanwhile
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
-with Client(sys.argv[1]) as client:
-    print(client.call("status")["uid"])
+with Client(sys.argv[2]) as client:
+    try:
+        print(client.call("status")["uid"])
+    except ControlError as error:
+        print("Refused")
     try:
         client.cancel_bundle("3f9a")
     except ControlError as error:
@@ -373,15 +402,43 @@ with Client(sys.argv[1]) as client:
 
 def let_everybody_in(path: Path) -> None:
     path.chmod(0o666)
-    for parent in path.parents[:4]:
-        parent.chmod(parent.stat().st_mode | 0o011)
+    path.parent.chmod(0o711)
 
 
 @pytest.mark.root
 async def test_another_user_may_read_and_not_change(path: Path) -> None:
-    async with serving(path, Handler()):
+    calls = Calls()
+    assert await as_nobody(path, calls, ControlSettings(path, None)) == ["65534", "unauthorised"]
+    assert (calls.refusals, calls.served) == ([("viewer", "bundles.cancel")], [])
+
+
+@pytest.mark.root
+async def test_where_viewers_are_named_nobody_else_may_look(path: Path) -> None:
+    calls = Calls()
+    assert await as_nobody(path, calls, ControlSettings(path, None, viewer_group="root")) == ["Refused", "unauthorised"]
+    assert calls.refusals == [("none", "status"), ("none", "bundles.cancel")]
+
+
+async def as_nobody(path: Path, calls: Calls, settings: ControlSettings) -> list[str]:
+    """What another user gets."""
+    async with serving(path, Handler(), audit=calls, settings=settings):
         let_everybody_in(path)
-        done = await trio.run_process(
-            [sys.executable, "-c", _AS_NOBODY, str(path)], capture_stdout=True, stdin=subprocess.DEVNULL
-        )
-    assert done.stdout.decode().split() == ["65534", "unauthorised"]
+        command = [sys.executable, "-c", _AS_NOBODY, str(path.parent), path.name]
+        done = await trio.run_process(command, capture_stdout=True, stdin=subprocess.DEVNULL)
+    return done.stdout.decode().split()
+
+
+async def test_audited_calls_are_on_record_with_what_came_of_them_and_others_are_not(path: Path) -> None:
+    calls = Calls()
+    async with serving(path, Handler(), audit=calls), connected(path) as client:
+        assert await client.call("bundles.cancel", bundle="3f9a") == {"cancelled": 1}
+        assert await client.call("bundles.cancel", bundle="none") == "not_found"
+        await client.call("send.open", destination="dtn://home/inbox")
+        await client.call("status")
+    assert calls.served == [("bundles.cancel", "ok"), ("bundles.cancel", "not_found: there is no bundle none")]
+
+
+async def test_a_group_that_does_not_exist_is_named_with_its_key(path: Path) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        await start_in_vain(ControlSettings(path, None, security_group="no-such-group-here"))
+    assert "[control] security_group" in str(caught.value.exceptions[0])

@@ -9,10 +9,12 @@ import pytest
 import trio
 import trio.testing
 
-from meshd.base.errors import GateError, SettingsError
+from meshd.base.errors import AuditError, GateError, SettingsError
 from meshd.daemon import emission, state_file
 from meshd.daemon.emission import EmissionControl, OrderRefusedError
+from meshd.emcon.order import OrderState
 from meshd.emcon.profile import UnknownProfileError
+from meshd.emcon.schedule import Schedule, ScheduleRow
 from meshd.emcon.settings import EmconSettings
 from meshd.link.settings import Posture
 from meshd.linux.link_monitor import LinkChanged, RulesetChanged
@@ -31,6 +33,7 @@ class Daemon:
         self.log: list[Any] = []
         self.reports: list[tuple[str, dict[str, Any]]] = []
         self.wall_ms: int | None = WALL_MS
+        self.is_log_full = False
         self.control = self.restart()
 
     def restart(self) -> EmissionControl:
@@ -44,8 +47,15 @@ class Daemon:
             lambda: self.wall_ms,
             trio.current_time,
             watch_kernel=False,
+            before_opening=self.put_on_record,
         )
         return self.control
+
+    async def put_on_record(self, state: OrderState | None) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.is_log_full:
+            raise AuditError("the audit log is full")
+        self.gate.calls.append("on record")
 
     def take_postures(self, postures: dict[str, Posture]) -> None:
         self.gate.calls.append("postures " + " ".join(f"{name}={what.value}" for name, what in postures.items()))
@@ -139,6 +149,19 @@ async def test_silence_without_a_disk_holds_and_says_so(daemon: Daemon, monkeypa
     assert "No space" in status["bearers"][0]["problem"]
 
 
+async def test_nothing_opens_that_can_not_be_put_on_record_and_silence_does_not_ask(daemon: Daemon) -> None:
+    await daemon.control.start()
+    daemon.is_log_full = True
+    with pytest.raises(OrderRefusedError, match="audit log is full"):
+        await daemon.control.order("unrestricted", None, None, "uid 0")
+    assert not daemon.gate.is_open["los"]
+    assert (await daemon.control.order("silent", None, None, "uid 0"))["profile"] == "silent"
+    daemon.is_log_full = False
+    daemon.gate.calls.clear()
+    await daemon.control.order("unrestricted", None, None, "uid 0")
+    assert daemon.gate.calls.index("on record") < daemon.gate.calls.index(f"open los {LEASE_S}")
+
+
 async def test_towards_open_without_a_disk_is_refused(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     await daemon.control.start()
     monkeypatch.setattr(emission, "write_state", fail_writing)
@@ -175,7 +198,8 @@ async def test_a_gate_that_does_not_shut_is_an_error_to_who_ordered(daemon: Daem
 async def test_status_is_the_map_of_the_protocol(daemon: Daemon) -> None:
     await daemon.control.start()
     status = daemon.control.status()
-    assert set(status) == {"profile", "by", "reason", "since_ms", "until_ms", "source", "profiles", "bearers"}
+    order = {"profile", "by", "reason", "since_ms", "until_ms", "source"}
+    assert set(status) == order | {"profiles", "schedule", "bearers"}
     assert status["profiles"] == sorted(PROFILES)
     assert status["bearers"][0] == {
         "bearer": "sat",
@@ -306,3 +330,35 @@ def test_state_file_is_replaced_and_removed(tmp_path: Path) -> None:
     state_file.remove_state(path)
     state_file.remove_state(path)
     assert list(tmp_path.iterdir()) == []
+
+
+def hourly() -> Schedule:
+    return Schedule((ScheduleRow("unrestricted", 0, 300_000, 3_600_000),), "silent", 2000)
+
+
+async def test_a_schedule_is_shown_and_survives_a_restart(daemon: Daemon) -> None:
+    await daemon.control.start()
+    status = await daemon.control.order("scheduled", None, None, "uid 0", schedule=hourly())
+    assert status["profile"] == "scheduled"
+    assert status["schedule"]["rows"] == ["unrestricted from 00:00:00 for 300 s every 3600 s"]
+    await daemon.restart().start()
+    assert daemon.control.status()["schedule"]["otherwise"] == "silent"
+
+
+async def test_without_a_schedule_the_order_is_refused(daemon: Daemon) -> None:
+    await daemon.control.start()
+    with pytest.raises(OrderRefusedError, match="there is no schedule"):
+        await daemon.control.order("scheduled", None, None, "uid 0")
+
+
+async def test_an_order_in_the_past_is_refused(daemon: Daemon) -> None:
+    await daemon.control.start()
+    with pytest.raises(OrderRefusedError, match="Zulu"):
+        await daemon.control.order("silent", None, None, "uid 0", until_ms=1)
+
+
+async def test_a_preview_opens_nothing(daemon: Daemon) -> None:
+    await daemon.control.start()
+    daemon.gate.calls.clear()
+    assert daemon.control.preview("unrestricted", None)["sat"].value == "OPEN"
+    assert daemon.gate.calls == []

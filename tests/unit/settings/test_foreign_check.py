@@ -84,6 +84,16 @@ def test_the_aap2_socket_belongs_to_the_control_sockets_group_or_its_own() -> No
     assert configuration(named + 'group = "apps"\n').aap2 == Aap2Settings(path, "apps")
 
 
+def test_the_groups_of_roles_and_where_they_reach() -> None:
+    keys = ["viewer_group", "operator_group", "security_group", "admin_group", "break_group"]
+    roles = "".join(f'{key} = "{key[:-6]}s"\n' for key in keys)
+    text = TEXT.replace('group = "staff"\n', f'group = "staff"\n{roles}')
+    found = configuration(text + '[aap2]\nsocket = "/run/meshd/aap2.sock"\n')
+    assert [getattr(found.control, key) for key in keys] == ["viewers", "operators", "securitys", "admins", "breaks"]
+    assert found.aap2 == Aap2Settings(PurePosixPath("/run/meshd/aap2.sock"), "operators", "admins")
+    assert set(compare(configuration(TEXT), configuration(text))[1]) == {f"control.{key}" for key in keys}
+
+
 def test_what_a_reload_does() -> None:
     old = configuration(TEXT)
     new = configuration(TEXT.replace('cl = "mtcp"\n', "") + '[aap2]\nsocket = "/run/aap2.sock"\n')
