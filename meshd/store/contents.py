@@ -17,7 +17,8 @@ NOTE_NAMES_MAX: Final = 16384
 NOTE_SIZE_MAX_BYTES: Final = 64 * 1024
 MARK_BYTES: Final = 40
 """Size of a mark in a segment, nearly: what carrying it on costs."""
-_HOUR_MS: Final = 3_600_000
+SPAN_MS: Final = 5 * 60_000
+"""Marks that may be forgotten within the same span are counted together."""
 
 
 class Note(NamedTuple):
@@ -42,8 +43,8 @@ class Segment:
         self.live_bytes = 0
         """Without large bundles, which lie in files of their own."""
         self.marks: dict[tuple[int, int], int] = {}
-        """Number of deletions and releases by (hour of DTN time until which they are remembered, segment that they are
-        about): they are needed until that hour is over, and while that segment exists."""
+        """Number of deletions and releases by (span of DTN time in which they may be forgotten, segment that they are
+        about): they are needed until that span is over, and while that segment exists."""
 
     def count_marks(self, marks: Marks) -> None:
         """Deletions or releases were written here."""
@@ -51,14 +52,14 @@ class Segment:
             return
         abouts, untils = packed(marks.put_segments), packed(marks.remember_until_ms)
         if len(abouts) == len(untils) == 1:
-            self._count(untils[0] // _HOUR_MS, abouts[0], len(marks.ids))
+            self._count(untils[0] // SPAN_MS, abouts[0], len(marks.ids))
             return
-        hours = [until_ms // _HOUR_MS for until_ms in marks.remember_until_ms]
-        for (hour, about), count in Counter(zip(hours, marks.put_segments, strict=True)).items():
-            self._count(hour, about, count)
+        spans = [until_ms // SPAN_MS for until_ms in marks.remember_until_ms]
+        for (span, about), count in Counter(zip(spans, marks.put_segments, strict=True)).items():
+            self._count(span, about, count)
 
-    def _count(self, hour: int, about: int, count: int) -> None:
-        key = (hour, -1 if about == self.number else about)
+    def _count(self, span: int, about: int, count: int) -> None:
+        key = (span, -1 if about == self.number else about)
         self.marks[key] = self.marks.get(key, 0) + count
 
 
@@ -164,8 +165,8 @@ class Contents:
 
     def carry_bytes(self, segment: Segment, now_ms: int) -> int:
         """About how much would have to be carried on if this segment were unlinked, live bundles apart."""
-        hour_now = now_ms // _HOUR_MS
-        marks = [count for (hour, about), count in segment.marks.items() if hour >= hour_now or self.may_exist(about)]
+        span_now = now_ms // SPAN_MS
+        marks = [count for (span, about), count in segment.marks.items() if span >= span_now or self.may_exist(about)]
         notes = self.notes_to_carry(segment.number).items()
         return MARK_BYTES * sum(marks) + sum(len(name) + len(value) for name, value in notes)
 

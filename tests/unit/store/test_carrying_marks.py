@@ -48,3 +48,19 @@ def test_many_marks_do_not_travel_with_every_segment(counting_disk: CountingDisk
     assert log.usage.segments < 8
     _, recovered = open_log(counting_disk)
     assert known(recovered).keys() == set(range(SMALL + LARGE))
+
+
+def test_marks_of_short_lives_go_with_the_lives(counting_disk: CountingDisk) -> None:
+    """What is remembered for a minute does not stay for the rest of the hour: that would be all of its traffic."""
+    log, _ = open_log(counting_disk, segment_bytes=SEGMENT_BYTES // 16)
+    now_ms, sizes = NOW_MS - NOW_MS % 3_600_000, []
+    for number in range(4 * SMALL):
+        now_ms += 300
+        commit(log, put(number))
+        commit(log, delete(number, until_ms=now_ms + 60_000))
+        if number % 100 == 99:
+            while log.reclaim(now_ms):
+                pass
+            sizes.append(log.usage.disk_bytes)
+    half = len(sizes) // 2
+    assert max(sizes[half:]) < 1.25 * max(sizes[:half])
