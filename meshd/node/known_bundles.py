@@ -12,17 +12,10 @@ from typing import Final
 
 from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId
+from meshd.node.unsettled_ids import Key, UnsettledIds
 
 BUCKET_MS: Final = 60_000
 """IDs are forgotten by the minute: up to this much later than they could be."""
-
-_Key = int | tuple[int, int, int, bytes]
-
-
-class _MayReturn(list[_Key]):
-    """The list in which those wait that are not settled: its type says so, which costs nothing for each."""
-
-    __slots__ = ()
 
 
 class KnownBundles:
@@ -30,9 +23,9 @@ class KnownBundles:
 
     def __init__(self) -> None:
         self._count = 0
-        self._by_source: dict[Eid, dict[_Key, list[_Key]]] = {}
+        self._by_source: dict[Eid, dict[Key, list[Key]]] = {}
         """For each ID the list in which it waits to be forgotten."""
-        self._minutes: dict[tuple[bool, int, bool], dict[Eid, list[_Key]]] = {}
+        self._minutes: dict[tuple[bool, int, bool], dict[Eid, list[Key]]] = {}
         """By whether the bundle has no creation time, by the minute on that kind's own scale, and by whether it may
         return."""
         self._offsets_ms = [0, 0]
@@ -52,7 +45,7 @@ class KnownBundles:
     def may_return(self, bundle: BundleId) -> bool:
         """Whether a bundle that is remembered is not settled."""
         keys = self._by_source.get(bundle.source)
-        return keys is not None and isinstance(keys.get(_key(bundle)), _MayReturn)
+        return keys is not None and isinstance(keys.get(_key(bundle)), UnsettledIds)
 
     def add(self, bundle: BundleId, until_ms: int, *, may_return: bool = False) -> None:
         """Remember an ID until this DTN time; a second call changes nothing but that it is settled now."""
@@ -62,7 +55,7 @@ class KnownBundles:
         if keys is None:
             keys = self._by_source[source] = {}
         elif key in keys:
-            if may_return or not isinstance(keys[key], _MayReturn):
+            if may_return or not isinstance(keys[key], UnsettledIds):
                 return
             self._count -= 1
         is_by_age = not bundle[1]
@@ -72,7 +65,7 @@ class KnownBundles:
             sources = self._minutes[minute] = {}
         waiting = sources.get(source)
         if waiting is None:
-            waiting = sources[source] = _MayReturn() if may_return else []
+            waiting = sources[source] = UnsettledIds() if may_return else []
         waiting.append(key)
         keys[key] = waiting
         self._count += 1
@@ -102,13 +95,13 @@ class KnownBundles:
     def _end_ms(self, is_by_age: bool, minute: int) -> int:
         return (minute + 1) * BUCKET_MS + self._offsets_ms[is_by_age]
 
-    def _forgotten(self, source: Eid, keys: dict[_Key, list[_Key]], count: int) -> None:
+    def _forgotten(self, source: Eid, keys: dict[Key, list[Key]], count: int) -> None:
         self._count -= count
         if not keys:
             self._by_source.pop(source, None)
 
 
-def _key(bundle: BundleId) -> _Key:
+def _key(bundle: BundleId) -> Key:
     """All of an ID but its source: one integer, unless it is a fragment or anonymous."""
     _, time_ms, sequence, fragment_offset, fragment_bytes, digest = bundle
     number = time_ms << 64 | sequence
