@@ -9,6 +9,7 @@ an *anchor* helps, a head that somebody noted elsewhere (`meshctl status` shows 
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,6 +25,8 @@ PROBLEMS_MAX: Final = 20
 """A broken log is broken; more need not be listed."""
 _MAGIC: Final = "meshd-audit 1"
 _NUMBER_DIGITS_MAX: Final = 18
+_HASH: Final = re.compile(f"[0-9a-f]{{{2 * HASH_SIZE_BYTES}}}")
+"""Without the blanks that `bytes.fromhex` passes over."""
 
 
 class HeadError(MeshdError):
@@ -106,12 +109,9 @@ def decode_head_untrusted(data: bytes) -> Head:
 def parse_anchor_untrusted(text: str) -> Anchor:
     """`17:` and 64 hexadecimal digits. Errors: HeadError."""
     number, colon, digits = text.partition(":")
-    if not colon or not _is_number(number) or len(digits) != 2 * HASH_SIZE_BYTES:
+    if not colon or not _is_number(number) or not _HASH.fullmatch(digits):
         raise HeadError(f"{text[:100]!r} is no head of an audit log: write one such as 17:{'0a' * 3}... as status does")
-    try:
-        return Anchor(int(number), bytes.fromhex(digits))
-    except ValueError as error:
-        raise HeadError(f"{text[:100]!r} has something else than hexadecimal digits after the colon") from error
+    return Anchor(int(number), bytes.fromhex(digits))
 
 
 class ChainCheck:
