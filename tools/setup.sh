@@ -63,6 +63,7 @@ esac
 if [ "$purpose" = test ]; then
     needs babeld babeld
     needs mandoc mandoc
+    needs sysctl procps
     needs tshark tshark
     needs systemd-analyze systemd
 fi
