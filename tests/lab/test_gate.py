@@ -214,8 +214,8 @@ def test_a_shaped_queue_is_purged_and_the_shaper_comes_back(wire: Wire, gate: Ke
     assert wire.run("tc qdisc show dev rad0 root").split("refcnt")[0] == shaper.split("refcnt")[0]
     assert wire.run("tc qdisc show dev rad0 root").split("rate")[1] == shaper.split("rate")[1]
     wire.udp(b"first after silence")
-    # The queue is first in, first out: had anything stayed in it, it would come before.
-    assert len(wire.wait_for(b"first after silence")) == 1
+    # First in, first out: had anything stayed in the queue, it would come before. The kernel's own IPv6 reports may.
+    assert not any(bytes(1000) in frame for frame in wire.wait_for(b"first after silence"))
     assert gate.problems() == {}
 
 
