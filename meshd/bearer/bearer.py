@@ -16,10 +16,12 @@ from meshd.bearer.connection import Row, accept, refuse, release
 from meshd.bearer.fountain import FountainBearer
 from meshd.bearer.link import Figure
 from meshd.bearer.mdns_records import Hint
+from meshd.bearer.modem_word import MakeModem
 from meshd.bearer.mtcp import MtcpAdapter
 from meshd.bearer.tcp import TcpBearer
 from meshd.bearer.tls import TlsIdentity
 from meshd.bundle.eid import Eid
+from meshd.bundle.record import BundleId
 from meshd.link.identity import LinkId
 from meshd.link.settings import ConvergenceLayer, NeighbourSettings
 from meshd.node.events import Event, LinkDown, LinkUp, LinkWritable
@@ -53,8 +55,9 @@ class Bearer:
         make_tcp: Callable[[Dispatch], TcpBearer],
         make_mtcp: Callable[[Dispatch], MtcpAdapter],
         make_fountain: Callable[[Dispatch], FountainBearer],
+        make_modem: MakeModem | None = None,
     ) -> None:
-        """The makers get the function by which their layer speaks to the node."""
+        """The makers get the function by which their layer speaks to the node. `make_modem`: where one speaks DLEP."""
         self._name = name
         self._dispatch = dispatch
         self._links_up: set[tuple[ConvergenceLayer, LinkId]] = set()
@@ -69,6 +72,10 @@ class Bearer:
         self._configured = neighbours
         self._mdns = self._tcp.make_mdns()
         self._hints = self._tcp.make_hints()
+        self._modem, self._word = None, None
+        if make_modem is not None:
+            self._modem, self._word = make_modem(dispatch, self._fountain.set_pace, self.device_changed)
+            self._word.configure(neighbours)
         self._note_layers(neighbours)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -78,6 +85,8 @@ class Bearer:
                 await nursery.start(layer.run)
             if self._mdns is not None:
                 nursery.start_soon(self._mdns.run, self._take_hint)
+            if self._modem is not None:
+                nursery.start_soon(self._modem.run)
             task_status.started()
 
     async def shutdown(self) -> None:
@@ -98,6 +107,8 @@ class Bearer:
         self._note_layers(neighbours)
         for layer in self._layers.values():
             layer.configure(neighbours)
+        if self._word is not None:
+            self._word.configure(neighbours)
 
     def _take_hint(self, hint: Hint) -> None:
         """Somebody says that a node listens there."""
@@ -169,6 +180,13 @@ class Bearer:
         for layer in self._layers.values():
             layer.freeze()
 
+    def break_silence(self, precedence_min: int, bundle: BundleId | None, mark: int) -> None:
+        """Until `freeze` or `thaw` only such bundles, or this one, leave: by the fountain layer, which keeps to it.
+
+        Errors: BearerError: they can't.
+        """
+        self._fountain.break_silence(precedence_min, bundle, mark)
+
     def thaw(self) -> None:
         """The silence is over."""
         if self._mdns is not None:
@@ -209,3 +227,5 @@ class Bearer:
                 return
         if self._layer_of[link.neighbour] is layer:
             self._dispatch(event)
+            if self._word is not None and isinstance(event, LinkUp):
+                self._word.repeat(link.neighbour)

@@ -18,6 +18,7 @@ def describe_score(metric: LinkMetric, queued_bytes: int, now: float) -> dict[st
         "owd_s": round(metric.owd_s, 6),
         "availability": round(metric.availability(now), 4),
         "mean_outage_s": round(metric.mean_outage_s, 3),
+        "confidence": round(metric.confidence, 3),
         "expected_1kib_s": round(metric.expected_s(SMALL_BYTES, now, queued_bytes=queued_bytes), 6),
         "expected_1mib_s": round(metric.expected_s(LARGE_BYTES, now, queued_bytes=queued_bytes), 6),
     }

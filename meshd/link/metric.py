@@ -49,6 +49,12 @@ class LinkSample(msgspec.Struct, frozen=True, gc=False):
     """so many of them did not arrive, the receiver says."""
     loss_in: float | None = None
     """Share of the neighbour's packets that did not reach us: for people, it scores the other direction."""
+    declared_bps: int | None = None
+    """What the modem says that the link carries from now on: measuring begins anew there;"""
+    declared_owd_s: float | None = None
+    """and its delay, until one is measured;"""
+    confidence: float | None = None
+    """and how sure it is of the link, above 0 to 1."""
 
 
 class LinkMetric(msgspec.Struct, frozen=True):
@@ -71,6 +77,9 @@ class LinkMetric(msgspec.Struct, frozen=True):
     is_up: bool = False
     outages: int = 0
     mean_outage_s: float = 0.0
+    confidence: float = 1.0
+    """By the signal, as the modem says."""
+    is_owd_measured: bool = False
 
     def availability(self, now: float) -> float:
         """Share of the time that it was up, of which ten minutes ago counts half as much as now."""
@@ -110,7 +119,7 @@ def measured(metric: LinkMetric, sample: LinkSample) -> LinkMetric:
         changes |= _take_rate(metric, sample.goodput_bps, is_full=sample.is_full)
     if sample.rtt_s is not None:
         sigma_s = _DEVIATION * sample.rtt_deviation_s * math.sqrt(_SMOOTHED)
-        changes |= {"owd_s": sample.rtt_s / 2, "owd_sigma_s": sigma_s / 2}
+        changes |= {"owd_s": sample.rtt_s / 2, "owd_sigma_s": sigma_s / 2, "is_owd_measured": True}
     if sample.packets > 0:
         share = min(max(sample.lost / sample.packets, 0.0), LOSS_MAX)
         known = min(metric.loss_packets + sample.packets, LOSS_PACKETS)
@@ -118,6 +127,13 @@ def measured(metric: LinkMetric, sample: LinkSample) -> LinkMetric:
         changes |= {"loss": loss, "loss_packets": known}
     if sample.loss_in is not None:
         changes["loss_in"] = sample.loss_in
+    if sample.declared_bps is not None:
+        rate_bps = max(float(sample.declared_bps), RATE_MIN_BPS)
+        changes |= {"rate_bps": rate_bps, "rate_variance": 0.0, "last_sample_bps": None}
+    if sample.declared_owd_s is not None and not metric.is_owd_measured:
+        changes["owd_s"] = sample.declared_owd_s
+    if sample.confidence is not None:
+        changes["confidence"] = sample.confidence
     return msgspec.structs.replace(metric, **changes) if changes else metric
 
 

@@ -14,6 +14,7 @@ def test_what_a_small_and_a_large_bundle_take() -> None:
         "owd_s": 0.25,
         "availability": 0.75,
         "mean_outage_s": 4.0,
+        "confidence": 1.0,
         "expected_1kib_s": 1 + 2 + 0.25 + 1,
         "expected_1mib_s": 1 + 2048 + 0.25 + 1,
     }

@@ -148,3 +148,16 @@ def test_acknowledgements_that_come_late_are_made_up_for() -> None:
         count.note_proven(90)
     # 10 in a hundred of 900 at most, of which 90 were told.
     assert count.take() == (900, 0)
+
+
+def test_the_modems_word_begins_the_measuring_anew() -> None:
+    metric = measured(seeded(1_000_000, 0.1), LinkSample(goodput_bps=900_000))
+    told = measured(metric, LinkSample(declared_bps=64_000, declared_owd_s=0.3, confidence=0.4))
+    assert (told.rate_bps, told.owd_s, told.confidence) == (64_000, 0.3, 0.4)
+    assert told.rate_variance == 0
+    assert measured(told, LinkSample(goodput_bps=64_000)).rate_bps == 64_000
+
+
+def test_a_measured_delay_counts_more_than_the_modems() -> None:
+    metric = measured(seeded(1_000_000, 0.1), LinkSample(rtt_s=0.5))
+    assert measured(metric, LinkSample(declared_owd_s=0.9)).owd_s == 0.25
