@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who belongs to the mission: the nodes that the configuration names, and those whose signatures are known."""
+"""Who belongs to the mission: the nodes that the configuration names, and those whose keys are known."""
 
 from meshd.bundle.eid import Eid
 from meshd.daemon.radio_state import why_not_signing
 from meshd.node.agent import Agent
+from meshd.security.link_files import LinkFiles
 from meshd.security.signing_peers import SigningFiles
 from meshd.settings.configuration import Configuration
 
 
-def mission_nodes(configuration: Configuration, signing: SigningFiles | None) -> frozenset[Eid]:
-    """Nodes that are told what became of their bundles."""
-    named = named_nodes(configuration) - {configuration.node.id}
-    return named.union(() if signing is None else signing.peers)
+def mission_nodes(
+    configuration: Configuration, signing: SigningFiles | None, links: LinkFiles | None
+) -> frozenset[Eid]:
+    """Nodes that are told what became of their bundles: a member that is found by radio may have a link key alone."""
+    members = [files.peers for files in (signing, links) if files is not None]
+    return named_nodes(configuration).union(*members) - {configuration.node.id}
 
 
 def named_nodes(configuration: Configuration) -> frozenset[Eid]:

@@ -26,6 +26,8 @@ from meshd.link.identity import LinkId
 from meshd.link.link_table import Link
 from meshd.link.settings import BearerKind, Posture
 from meshd.node.bundle_table import Entry, Room
+from meshd.node.emission_plans import EmissionPlans
+from meshd.node.foresight import Foresight
 from meshd.node.forwarding import Forwarding
 from meshd.node.origination import originate
 from meshd.node.replication import begin
@@ -78,6 +80,8 @@ class Advertising:
         self._checks: dict[LinkId, TokenBucket] = {}
         self._tells = TokenBucket(TELLS_PER_S, TELLS_BURST, now)
         self.topology = Topology()
+        self._foresight = Foresight(state, forwarding, now)
+        self.plans = EmissionPlans(state, forwarding)
 
     def configure(self, files: SigningFiles | None, reason: str, now: float) -> None:
         """Sign and check with these keys from now on; None: neither, and `reason` says why. Follow it with an event."""
@@ -92,6 +96,7 @@ class Advertising:
     def recover(self, notes: dict[str, bytes], now: float) -> None:
         """Go on where the last run ended: what others said still holds, and no number of ours is used again."""
         state = self._state
+        self._foresight.recover(notes, now)
         for name, note in notes.items():
             if name.startswith(NOTE_PREFIX):
                 node = parse_eid(name.removeprefix(NOTE_PREFIX))
@@ -110,10 +115,10 @@ class Advertising:
     def next_at(self) -> float | None:
         """Monotonic time at which to call `look`."""
         if self._files is None:
-            return None
+            return self.plans.next_at
         expiry_ms = self.topology.next_expiry_ms()
         expires_at = None if expiry_ms is None else self._state.monotonic(expiry_ms) + 0.001
-        times = (self._news_at, self._announcer.look_at, expires_at)
+        times = (self._news_at, self._announcer.look_at, expires_at, self.plans.next_at)
         return min((at for at in times if at is not None), default=None)
 
     # Others' advertisements
@@ -155,6 +160,7 @@ class Advertising:
         if said.issued_s and state.has_clock:
             expiry_ms = min(expiry_ms, (said.issued_s + said.valid_s) * 1000)
         self._hold(node, Held(envelope.boot, envelope.sequence, bundle, expiry_ms, envelope.body))
+        self._foresight.hear(node, said.likely, now)
         self._tell_router(node, said, now)
         state.report("topology.learned", node=node.uri, links=len(said.links), planned=len(said.planned))
         return ""
@@ -205,6 +211,7 @@ class Advertising:
         self._tell_router(node, said, now)
 
     def _tell_router(self, node: Eid, said: Advertisement, now: float) -> None:
+        self.plans.hear(node, said.plan if said.issued_s else None, now)
         router = self._forwarding.router
         if isinstance(router, ContactSink):
             router.learn(node, contacts_of(node, said, self._state.dtn_ms(now) / 1000), now)
@@ -217,6 +224,7 @@ class Advertising:
             held = self.topology.get(node)
             assert held is not None, "it has expired just now"
             self._note(node, held)
+            self.plans.forget(node, now)
             if isinstance(router, ContactSink):
                 router.forget(node)
                 self._news_at = now
@@ -230,14 +238,16 @@ class Advertising:
 
     def look(self, now: float) -> None:
         """Links, postures or the time have changed: forget what holds no more, and advertise if that is due."""
+        self._foresight.look(now)
         self._expire(now)
+        self.plans.look(now)
         if self._news_at is not None:
             self._news_at = None
             self._forwarding.reconsider(now)
         if self._files is None or self._boot is None:
             return
         links, planned = self._own_links(now), self._planned(now)
-        if self._announcer.is_due(links, planned, now):
+        if self._announcer.is_due(links, planned, now, self.plans.own(now)):
             self._advertise(self._files, links, planned, now)
 
     def _advertise(
@@ -247,18 +257,21 @@ class Advertising:
         assert self._boot is not None, "without a boot number nothing is advertised"
         self._sequence += 1
         issued_s = state.dtn_ms(now) // 1000 if state.has_clock else 0
-        body = encode_body(Advertisement(issued_s, valid_s(links), tuple(links), tuple(planned)))
+        to_come = (*planned, *self._foresight.contacts()) if issued_s else ()
+        likely = tuple(self._foresight.likely(now))
+        plan, holds_s = self.plans.own(now), valid_s(links, self.plans.quiet_s(now))
+        body = encode_body(Advertisement(issued_s, holds_s, tuple(links), to_come, likely, plan))
         entry = originate(
             state,
             own,
             TOPOLOGY_ENDPOINT,
             sign_advertisement(files.key, own, self._boot, self._sequence, body),
             now,
-            lifetime_ms=valid_s(links) * 1000,
+            lifetime_ms=holds_s * 1000,
             precedence=Precedence.PRIORITY,
             flags=BundleFlag.MUST_NOT_FRAGMENT,
         )
-        self._announcer.told(links, planned, now)
+        self._announcer.told(links, planned, now, plan)
         record = entry.record
         if not state.has_place_for_ids() or not state.table.has_room(record.size_bytes, record.precedence, Room.ONWARD):
             return

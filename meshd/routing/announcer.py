@@ -13,6 +13,7 @@ from typing import Final
 from meshd.bundle.eid import Eid
 from meshd.routing.advertisement import VALID_MAX_S, LinkNews
 from meshd.routing.contact import Contact
+from meshd.routing.silence_plan import SilencePlan
 
 SETTLE_S: Final = 1.0
 """What changes together is told together."""
@@ -42,17 +43,21 @@ class Announcer:
         self._hold_down_s = HOLD_DOWN_MIN_S
         self._told: tuple[LinkNews, ...] | None = None
         self._planned: tuple[Contact, ...] = ()
+        self._plan: SilencePlan | None = None
         self._told_at = 0.0
         self._changed_at: float | None = None
         self.look_at: float | None = None
         """Monotonic time; None: only a change of links can matter."""
 
-    def is_due(self, links: Sequence[LinkNews], planned: Sequence[Contact], now: float) -> bool:
+    def is_due(
+        self, links: Sequence[LinkNews], planned: Sequence[Contact], now: float, plan: SilencePlan | None = None
+    ) -> bool:
         """Whether to advertise now. `links` empty: there is nobody to tell."""
         self.look_at = None
         if not any(not link.begins_s for link in links):
             return False
-        is_news = self._told is None or _differ(self._told, links) or self._planned != tuple(planned)
+        is_news = self._told is None or _differ(self._told, links)
+        is_news = is_news or self._planned != tuple(planned) or self._plan != plan
         self._changed_at = (now if self._changed_at is None else self._changed_at) if is_news else None
         due_at = self._told_at + self._refresh_s
         if self._changed_at is not None:
@@ -63,19 +68,22 @@ class Announcer:
         self.look_at = min(due_at, now + LOOK_S)
         return False
 
-    def told(self, links: Sequence[LinkNews], planned: Sequence[Contact], now: float) -> None:
+    def told(
+        self, links: Sequence[LinkNews], planned: Sequence[Contact], now: float, plan: SilencePlan | None = None
+    ) -> None:
         """It was advertised."""
         if self._told is not None and self._changed_at is not None:
             self._hold_down_s = min(2 * self._hold_down_s, HOLD_DOWN_MAX_S)
         else:
             self._hold_down_s = HOLD_DOWN_MIN_S
-        self._told, self._planned, self._told_at, self._changed_at = tuple(links), tuple(planned), now, None
+        self._told, self._planned, self._plan = tuple(links), tuple(planned), plan
+        self._told_at, self._changed_at = now, None
         self.look_at = now + LOOK_S
 
 
-def valid_s(links: Sequence[LinkNews]) -> int:
-    """How long an advertisement holds: until after the end of the silence that it announces."""
-    return min(VALID_S + int(max((link.begins_s for link in links), default=0)), VALID_MAX_S)
+def valid_s(links: Sequence[LinkNews], quiet_s: float = 0.0) -> int:
+    """How long an advertisement holds: until after the end of the silences that it announces, and of the next one."""
+    return min(VALID_S + int(max((quiet_s, *(link.begins_s for link in links)))), VALID_MAX_S)
 
 
 def _differ(told: Sequence[LinkNews], links: Sequence[LinkNews]) -> bool:

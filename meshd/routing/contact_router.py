@@ -5,12 +5,15 @@ Of the ways that deliver before the bundle expires, those on the surest level of
 goes before the bundle in its contacts: a full queue on the better link makes the second one better. Where no way is
 known the static routes of the configuration decide, and where they don't lead anywhere it waits.
 
+Where nothing at all is known of a way, the node that made a bundle sprays copies of it (spray_and_wait.py).
+
 Decisions are remembered. Most bundles cost one look-up; where several links lead on, also the queues' lengths; a search
 is run only when contacts have changed, or begun or ended.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from msgspec import structs
@@ -23,14 +26,17 @@ from meshd.routing.candidates import LEVELS
 from meshd.routing.contact import Contact, ContactKind
 from meshd.routing.contact_graph import ContactGraph, seconds_per_byte
 from meshd.routing.contact_plan import ContactPlan
-from meshd.routing.copying import choose_ways, may_need_copies
+from meshd.routing.copying import SURE_ENOUGH, choose_ways, may_need_copies
 from meshd.routing.decision import Contraindicated, Copying, Forward, LinkView
+from meshd.routing.history import History
 from meshd.routing.known_contacts import KnownContacts
 from meshd.routing.route import walk
 from meshd.routing.settings import RouteSettings
+from meshd.routing.silences import Span
+from meshd.routing.spray_and_wait import SPRAY_AFTER_S, SPRAY_MAX_BYTES, copies_of, relays
 from meshd.routing.static_router import StaticRouter
 from meshd.routing.way import Way
-from meshd.routing.way_finder import WayFinder, arrival_order
+from meshd.routing.way_finder import WayFinder, choice_order
 
 REMEMBERED_MAX: Final = 4096
 """Decisions, and kinds of bundles with their candidates, that are remembered."""
@@ -40,6 +46,10 @@ CONTACTS_PER_S: Final = 10_000
 """and for a second more for so many contacts: the longer a search takes, the rarer it is run."""
 SPREAD_S: Final = 0.05
 """Bundles that are spread over several links change from one to the other no oftener, nor in smaller lots."""
+
+
+UNSURE: Final = (ContactKind.PREDICTED, ContactKind.SUSPECTED)
+"""Rather than in such a contact a bundle goes by a static route that is open."""
 
 
 class _Settled(NamedTuple):
@@ -63,6 +73,7 @@ class ContactRouter:
         self._static = StaticRouter(routes)
         self.plan = plan
         self.contacts = KnownContacts(own_node, plan)
+        self.history = History(own_node)
         self._bookings = Bookings()
         self._settled: dict[tuple[Eid, Eid | None, int, int], _Settled] = {}
         self._finder = WayFinder(own_node, self.contacts, self._bookings)
@@ -99,6 +110,10 @@ class ContactRouter:
         self.contacts.predict(contacts)
         self._refresh_at = -math.inf
 
+    def hear(self, node: Eid, table: Mapping[Eid, float], now_s: float) -> None:
+        """What another node says of whom it is likely to meet, at a DTN time."""
+        self.history.predictabilities.learn(node, table, now_s)
+
     def silence(self, node: Eid, until_s: float | None) -> None:
         """A node sends nothing that can be located, until a DTN time if that is known; it still receives.
 
@@ -110,6 +125,11 @@ class ContactRouter:
     def end_silence(self, node: Eid) -> None:
         """It may send again."""
         self.contacts.end_silence(node)
+        self._refresh_at = -math.inf
+
+    def plan_silence(self, node: Eid, spans: Iterable[Span]) -> None:
+        """When a node, or this one, will keep silent by a plan: spans of DTN time, in place of those of before."""
+        self.contacts.plan_silence(node, spans)
         self._refresh_at = -math.inf
 
     def planned(self, sender: Eid, from_s: float, until_s: float) -> list[Contact]:
@@ -136,9 +156,13 @@ class ContactRouter:
                 return settled.decision
         return self._decide(record, view, now)
 
-    def choose_copies(self, record: BundleRecord, view: LinkView, now: float, served: frozenset[Eid]) -> Copying:
+    def choose_copies(
+        self, record: BundleRecord, view: LinkView, now: float, served: frozenset[Eid], *, is_kept: bool = False
+    ) -> Copying:
         """Where else a bundle goes, of which these neighbours have a copy or are about to get one."""
         self._refresh_if_due(view, now)
+        if is_kept or not (served or self._is_known(record, view, now)):
+            return self._spread(record, view, now, served)
         fresh = self._chosen_ways(record, view, now, served)
         links = tuple(way.links[0] for way in fresh if way.is_now)
         later = [way.legs[0].begin_s - view.utc_offset_s for way in fresh if not way.is_now]
@@ -161,7 +185,7 @@ class ContactRouter:
         dtn_s = now + view.utc_offset_s if start_s is None else start_s
         candidates = self._finder.search(record, view, record.size_bytes, dtn_s, is_booked=True)
         return [
-            sorted(self._finder.assess(candidates, level, record, view, dtn_s), key=arrival_order) for level in LEVELS
+            sorted(self._finder.assess(candidates, level, record, view, dtn_s), key=choice_order) for level in LEVELS
         ]
 
     def next_static(self, record: BundleRecord, view: LinkView, now: float) -> Forward | Contraindicated:
@@ -180,10 +204,15 @@ class ContactRouter:
         if not ways:
             return self._by_static_route(record, view, now)
         best = ways[0]
+        if any(leg.contact.kind in UNSURE for leg in best.legs):
+            configured = self._static.choose_next_hops(record, view, now)
+            if isinstance(configured, Forward):
+                return configured
         chosen = self._chosen_ways(record, view, now) if may_need_copies(record, best) else [best]
         best = next((way for way in chosen if way.is_now), min(chosen, key=_begin))
         if not best.is_now:
-            return self._wait(record, best, view, now)
+            waiting = self._wait(record, best, view, now)
+            return self._unknown(record, waiting, view, now) if _is_guess(best) else waiting
         decision = self._forward(record, best, ways, view, now, needs_copies=len(chosen) > 1)
         if view is view.base and not decision.needs_copies and best is ways[0]:
             self._settle(record, decision, best, view, now)
@@ -229,10 +258,45 @@ class ContactRouter:
         small = structs.replace(record, previous_node=None)
         route = self._finder.search(small, view, 1, now + view.utc_offset_s, is_booked=False).route(0.0, 0)
         if route is None:
-            return decision
+            return self._unknown(record, decision, view, now)
         leads_back = back is not None and back in [contact.receiver for contact in route.hops]
         reason = decision.reason if leads_back else f"no way to {record.destination.node.uri} takes it in time"
         return Contraindicated(reason, None, is_for_all=leads_back, leads_back=leads_back or decision.leads_back)
+
+    def _unknown(self, record: BundleRecord, decision: Contraindicated, view: LinkView, now: float) -> Contraindicated:
+        """Nothing leads there, or a guess does: whether neighbours get copies."""
+        if record.previous_node is not None or self._static.has_route(record.destination.node):
+            return decision
+        if not self._relays(record, view, now, frozenset()):
+            return decision
+        if record.size_bytes > SPRAY_MAX_BYTES:
+            return replace(decision, is_for_all=False)
+        at = record.received_ms / 1000 + SPRAY_AFTER_S - view.utc_offset_s
+        if now < at:
+            return replace(decision, wake_at=at if decision.wake_at is None else min(at, decision.wake_at))
+        return replace(decision, is_for_all=False, may_spray=True)
+
+    def _is_known(self, record: BundleRecord, view: LinkView, now: float) -> bool:
+        ways = self._finder.ways(record, view, now)
+        return bool(ways) and not _is_guess(ways[0])
+
+    def _spread(self, record: BundleRecord, view: LinkView, now: float, served: frozenset[Eid]) -> Copying:
+        """Copies while no way is known; the last one goes when there is one, unless who would get it has one."""
+        decision = self.choose_next_hops(record, view, now)
+        if isinstance(decision, Forward):
+            first = decision.links[0]
+            return Copying(() if first.neighbour in served else (first,), None)
+        links = self._relays(record, view, now, served) if decision.may_spray else ()
+        return Copying(links, decision.wake_at, is_kept=True)
+
+    def _relays(self, record: BundleRecord, view: LinkView, now: float, served: frozenset[Eid]) -> tuple[LinkId, ...]:
+        """Links to the neighbours that get a copy now; none to who is silent and could not pass it on."""
+        dtn_s = now + view.utc_offset_s
+        neighbours = {link.neighbour for link in view.links()} - served
+        speaking = [each for each in neighbours if not self.contacts.is_silent(each, dtn_s)]
+        left = copies_of(is_made_here=True) - len(served)
+        chosen = relays(record.destination.node, left, speaking, self.history.predictabilities, dtn_s)
+        return tuple(view.usable_links(each)[0] for each in chosen)
 
     def _settle(self, record: BundleRecord, decision: Forward, best: Way, view: LinkView, now: float) -> None:
         """Remember a decision that all bundles of the kind share, as long as nothing is queued if that may matter."""
@@ -272,7 +336,7 @@ class ContactRouter:
         candidates = self._finder.remembered(record, view, now + view.utc_offset_s)
         for level in LEVELS:
             for way in sorted(
-                self._finder.assess(candidates, level, record, view, now + view.utc_offset_s), key=arrival_order
+                self._finder.assess(candidates, level, record, view, now + view.utc_offset_s), key=choice_order
             ):
                 if way.neighbour not in neighbours:
                     neighbours.add(way.neighbour)
@@ -302,6 +366,12 @@ class ContactRouter:
             self._forget_at = math.inf if contacts.is_timeless else now + remembered_s
             self._bookings.drop_ended(now + view.utc_offset_s)
         self._view, self._version, self._plan_version = view, view.version, self.plan.version
+
+
+def _is_guess(way: Way) -> bool:
+    """Whether it waits for what history alone lets expect, and not surely."""
+    unsure = not way.is_now and way.confidence < SURE_ENOUGH
+    return unsure and any(leg.contact.kind is ContactKind.PREDICTED for leg in way.legs)
 
 
 def _begin(way: Way) -> float:

@@ -5,7 +5,8 @@ Its source, and nobody else, makes copies: else there would be more of them with
 normal case it sends a second one where it arrives with a probability below 0.80 and the second adds 0.05 or more. That
 is the probability that any of its ways carries it: whoever has the bundle notices that a contact does not come about,
 and takes the next way. Second copies against the first way alone took room on full links from bundles that had no copy
-yet: in the congested simulation they lost more bundles than they saved.
+yet: in the congested simulation they lost more bundles than they saved. A small bundle takes little room: it gets its
+second copy where the first way alone is not sure enough, and arrives by whichever is quicker.
 
 A critical bundle (SABR, CCSDS 734.3-B-1 section 3.2.8.3; here FLASH and OVERRIDE up to 64 KiB) goes over every
 plausible way; larger ones would take from others of their precedence what they add to their own chance. A neighbour
@@ -28,12 +29,17 @@ SERVED_CONFIDENCE: Final = 0.5
 """Of a copy that is out on a way which can't be seen from here any more."""
 CRITICAL_COPIES_MAX: Final = 4
 CRITICAL_PRECEDENCE: Final = Precedence.FLASH
-CRITICAL_MAX_BYTES: Final = 64 * 1024
+SMALL_BYTES: Final = 64 * 1024
 
 
 def is_critical(record: BundleRecord) -> bool:
     """Whether it goes over every plausible way."""
-    return record.precedence >= CRITICAL_PRECEDENCE and record.size_bytes <= CRITICAL_MAX_BYTES
+    return record.precedence >= CRITICAL_PRECEDENCE and is_small(record)
+
+
+def is_small(record: BundleRecord) -> bool:
+    """Whether a copy of it takes little from others."""
+    return record.size_bytes <= SMALL_BYTES
 
 
 def may_need_copies(record: BundleRecord, best: Way) -> bool:
@@ -45,7 +51,9 @@ def may_need_copies(record: BundleRecord, best: Way) -> bool:
 
 def choose_ways(record: BundleRecord, ways: Sequence[Way], served: Collection[Eid] = ()) -> list[Way]:
     """Those of the ways, the best of which is the first, that get a copy, besides neighbours that have one."""
-    if not is_critical(record) and math.prod(1.0 - way.confidence for way in ways) <= 1.0 - SURE_ENOUGH + 1e-9:
+    if record.previous_node is not None:
+        return [] if served else list(ways[:1])
+    if not is_small(record) and math.prod(1.0 - way.confidence for way in ways) <= 1.0 - SURE_ENOUGH + 1e-9:
         return [] if served else list(ways[:1])
     chosen: list[Way] = []
     known = {way.neighbour: way.confidence for way in ways}

@@ -36,6 +36,8 @@ class Copying:
     """A copy on each of these now, besides those that are out."""
     later: float | None
     """Monotonic time from which one more can go; None: these are all."""
+    is_kept: bool = False
+    """No way is known: besides these, the last copy stays here until there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Contraindicated:
     """Every way there is, up or not, leads to the neighbour that brought the bundle."""
     is_for_all: bool = True
     """It holds for all bundles of the same destination and previous node, whatever their size and precedence."""
+    may_spray: bool = False
+    """No way is known, and neighbours may take copies meanwhile: `choose_copies` names them."""
 
 
 class LinkView(Protocol):
@@ -97,8 +101,13 @@ class Router(Protocol):
     def choose_next_hops(self, record: BundleRecord, view: LinkView, now: float) -> Forward | Contraindicated:
         """Decide for one bundle."""
 
-    def choose_copies(self, record: BundleRecord, view: LinkView, now: float, served: frozenset[Eid]) -> Copying:
-        """Where else a bundle goes, of which these neighbours have a copy or are about to get one."""
+    def choose_copies(
+        self, record: BundleRecord, view: LinkView, now: float, served: frozenset[Eid], *, is_kept: bool = False
+    ) -> Copying:
+        """Where else a bundle goes, of which these neighbours have a copy or are about to get one.
+
+        `is_kept`: they got it since no way was known, and this node's copy is the last one.
+        """
 
     def release(self, bundle: BundleId) -> None:
         """The bundle is gone: what was booked for it is free."""

@@ -20,7 +20,7 @@ from meshd.routing.contact import Contact, ContactKind
 HOUR_S: Final = 3600
 DAY_HOURS: Final = 24
 DAY_S: Final = HOUR_S * DAY_HOURS
-LINKS_MAX: Final = 256
+LINKS_MAX: Final = 64
 """Links with a history; the one that was up longest ago goes first."""
 DAY_KEPT: Final = 0.8
 """Weight of a day against the day after it: a week ago counts a fifth."""

@@ -7,7 +7,7 @@ located until its silence ends, and still receives. Searching is contact_graph.p
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from msgspec import structs
@@ -18,6 +18,7 @@ from meshd.routing.contact import Contact, ContactKind
 from meshd.routing.contact_graph import ContactGraph
 from meshd.routing.contact_plan import ContactPlan
 from meshd.routing.decision import LinkView
+from meshd.routing.silences import Silences, Span
 
 GRACE_S: Final = 10.0
 """So much after its start a planned contact is only late."""
@@ -42,7 +43,7 @@ class KnownContacts:
         """Monotonic time at which a contact of this node begins, ends, or is late."""
         self._learned: dict[Eid, tuple[Contact, ...]] = {}
         self._predicted: tuple[Contact, ...] = ()
-        self._silent: dict[Eid, float] = {}
+        self._silences = Silences()
         self._measured: dict[LinkId, Contact] = {}
         """By the metric alone;"""
         self._live: dict[LinkId, Contact] = {}
@@ -74,13 +75,22 @@ class KnownContacts:
 
     def silence(self, node: Eid, until_s: float | None) -> None:
         """A node keeps silent, until a DTN time if that is known; this one on the bearers that are closed."""
-        self._silent[node] = math.inf if until_s is None else until_s
+        self._silences.begin(node, until_s)
         self._is_stale = True
 
     def end_silence(self, node: Eid) -> None:
         """It may be heard again."""
-        if self._silent.pop(node, None) is not None:
+        if self._silences.end(node):
             self._is_stale = True
+
+    def plan_silence(self, node: Eid, spans: Iterable[Span]) -> None:
+        """When a node will keep silent by its plan, or this one by its own, in place of what was planned before."""
+        if self._silences.plan(node, spans):
+            self._is_stale = True
+
+    def is_silent(self, node: Eid, dtn_s: float) -> bool:
+        """Whether it may send nothing that can be located at this time."""
+        return self._silences.is_silent(node, dtn_s)
 
     # The graph
 
@@ -126,13 +136,7 @@ class KnownContacts:
             planned = self._planned.get(node, ())
             contacts += [each for each in planned if (each.receiver, each.bearer, round(each.start_s)) not in told]
         contacts += [each for each in self._predicted if each.sender != self.own_node]
-        return [heard for each in contacts if each.end_s > dtn_s and (heard := self._as_silent(each)) is not None]
-
-    def _as_silent(self, contact: Contact) -> Contact | None:
-        until_s = self._silent.get(contact.sender, -math.inf)
-        if not contact.radiates or until_s <= contact.start_s:
-            return contact
-        return structs.replace(contact, start_s=until_s) if until_s < contact.end_s else None
+        return [left for each in contacts if each.end_s > dtn_s for left in self._silences.left_of(each)]
 
     # This node's own
 
@@ -140,7 +144,8 @@ class KnownContacts:
         changes_s = [math.inf]
         own: list[Contact] = []
         ends_s: dict[LinkId, float] = {}
-        for each in (*self._planned.get(self.own_node, ()), *self._predictions()):
+        planned = (*self._planned.get(self.own_node, ()), *self._predictions())
+        for each in [part for whole in planned for part in self._silences.planned_of(whole)]:
             contact = self._when_open(each, view, dtn_s)
             if contact is None or contact.end_s <= dtn_s:
                 continue
@@ -159,18 +164,30 @@ class KnownContacts:
                 changes_s.append(late.start_s)
                 own.append(late)
         own = [each for each in own if each.start_s < each.end_s]
+        silent_s = self._silences.next_begin_s(self.own_node, dtn_s)
+        changes_s.append(silent_s)
         self._live = {
-            link: structs.replace(each, end_s=ends_s.get(link, math.inf)) for link, each in self._measured.items()
+            link: structs.replace(each, end_s=min(ends_s.get(link, math.inf), silent_s if each.radiates else math.inf))
+            for link, each in self._measured.items()
         }
         own += self._live.values()
+        own += self._after_silences(silent_s, ends_s)
         self.changes_at = min(each for each in changes_s if each > dtn_s) - view.utc_offset_s
         return own
+
+    def _after_silences(self, silent_s: float, ends_s: Mapping[LinkId, float]) -> list[Contact]:
+        """Links that are up and have to pause by this node's plan are expected back, unless another plan ends them."""
+        if silent_s == math.inf:
+            return []
+        paused = [each for link, each in self._measured.items() if each.radiates and link not in ends_s]
+        whole = [structs.replace(each, start_s=silent_s) for each in paused]
+        return [part for each in whole for part in self._silences.planned_of(each) if part.start_s > silent_s]
 
     def _when_open(self, contact: Contact, view: LinkView, dtn_s: float) -> Contact | None:
         """Over a bearer that is closed it begins when the silence ends, if that is known."""
         if _may_emit(contact, view):
             return contact
-        until_s = max(self._silent.get(self.own_node, math.inf), dtn_s + GRACE_S)
+        until_s = max(self._silences.end_s(self.own_node, dtn_s), dtn_s + GRACE_S)
         return structs.replace(contact, start_s=max(contact.start_s, until_s)) if until_s < contact.end_s else None
 
     def _predictions(self) -> list[Contact]:
@@ -206,6 +223,7 @@ class KnownContacts:
             max(int(metric.rate_bps), 1),
             metric.owd_s + outage_s,
             metric.loss,
+            metric.confidence,
             radiates=view.radiates(link.bearer),
             kind=ContactKind.LIVE,
         )
@@ -223,9 +241,8 @@ def _as_late(contact: Contact, dtn_s: float) -> Contact:
     late_s = dtn_s - contact.start_s
     if late_s < GRACE_S:
         return structs.replace(contact, start_s=contact.start_s + GRACE_S)
-    return structs.replace(
-        contact, start_s=dtn_s + late_s, confidence=contact.confidence * SUSPICION, kind=ContactKind.SUSPECTED
-    )
+    kind = contact.kind if contact.kind is ContactKind.PREDICTED else ContactKind.SUSPECTED
+    return structs.replace(contact, start_s=dtn_s + late_s, confidence=contact.confidence * SUSPICION, kind=kind)
 
 
 def _may_emit(contact: Contact, view: LinkView) -> bool:
@@ -237,5 +254,6 @@ def _differs(before: Contact, after: Contact) -> bool:
         (before.rate_bps, after.rate_bps),
         (before.owd_s, after.owd_s),
         (1.0 - before.loss, 1.0 - after.loss),
+        (before.confidence, after.confidence),
     )
     return any(abs(one - other) > MATERIAL * max(one, other) for one, other in pairs)

@@ -24,7 +24,7 @@ TIME_UNIT_S: Final = 60.0
 """With GAMMA: what was met once falls below the threshold after 27 hours, about the third of the days that it should
 have been met on."""
 TYPICAL_INTERVAL_S: Final = 1800.0
-NODES_MAX: Final = 1024
+NODES_MAX: Final = 256
 """Nodes with a predictability; the least likely goes first."""
 NEIGHBOURS_MAX: Final = 64
 """Neighbours whose own tables are kept; the one heard longest ago goes first."""

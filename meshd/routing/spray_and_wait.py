@@ -14,6 +14,10 @@ from meshd.bundle.eid import Eid
 from meshd.routing.prophet import Predictabilities
 
 COPIES: Final = 3
+SPRAY_AFTER_S: Final = 60.0
+"""A bundle waits so long for a way before it is sprayed: links that are back soon, and news of them, come first."""
+SPRAY_MAX_BYTES: Final = 256 * 1024
+"""A larger bundle takes too much of everybody's time for a guess."""
 
 
 def copies_of(*, is_made_here: bool) -> int:

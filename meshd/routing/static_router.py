@@ -41,6 +41,10 @@ class StaticRouter:
             decision = self._decisions[question] = self._choose(*question, view)
         return decision
 
+    def has_route(self, node: Eid) -> bool:
+        """Whether some `[[route]]` table is for it, the default one included."""
+        return node in self._routes or None in self._routes
+
     def _choose(self, destination: Eid, back: Eid | None, view: LinkView) -> Forward | Contraindicated:
         node = destination.node
         if node != back:

@@ -8,7 +8,7 @@ is wrong is wrong before. No I/O: notes are for the store, contacts for the rout
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Protocol, runtime_checkable
 
 import msgspec
@@ -17,6 +17,7 @@ from meshd.bundle.dtn_time import DTN_EPOCH_UNIX_S
 from meshd.bundle.eid import Eid
 from meshd.routing.advertisement import Advertisement, decode_body_untrusted
 from meshd.routing.contact import Contact
+from meshd.routing.silences import Span
 from meshd.security.advertisement import (
     AdvertisementError,
     Envelope,
@@ -60,6 +61,9 @@ class SilenceSink(Protocol):
 
     def end_silence(self, node: Eid) -> None:
         """It may send again."""
+
+    def plan_silence(self, node: Eid, spans: Iterable[Span]) -> None:
+        """When it will keep silent by a plan, in DTN time; in place of what was planned before."""
 
 
 @runtime_checkable

@@ -40,6 +40,11 @@ class Way(NamedTuple):
         return math.prod(leg.contact.confidence for leg in self.legs)
 
     @property
+    def expected_s(self) -> float:
+        """Seconds by which it is compared with others: the less sure it is, the longer it counts."""
+        return (self.arrival_s - self.legs[0].ready_s) / math.sqrt(self.confidence)
+
+    @property
     def hops(self) -> tuple[Contact, ...]:
         """Its contacts."""
         return tuple(leg.contact for leg in self.legs)

@@ -28,6 +28,8 @@ CANDIDATES_MAX: Final = 4096
 SMALL_BYTES: Final = 128
 """Routes of smaller bundles are those of this size."""
 
+SURE: Final = 0.95
+"""Probability of a way beside which no other is looked at."""
 ANY_PRECEDENCE: Final = -1
 """Where what is booked is not heeded, precedence makes no difference."""
 
@@ -70,9 +72,9 @@ class WayFinder:
         ways: list[Way] = []
         for way in self.assess(candidates, level, record, view, dtn_s):
             ways.append(way)
-            if len(ways) == 1 and not way.is_delayed:
+            if len(ways) == 1 and not way.is_delayed and way.confidence >= SURE:
                 break
-        return sorted(ways, key=arrival_order)
+        return sorted(ways, key=choice_order)
 
     def _piecewise(self, record: BundleRecord, view: LinkView, dtn_s: float) -> list[Way]:
         """Where no contact takes it whole: the way of its first piece, if a link that can take one is up."""
@@ -81,7 +83,7 @@ class WayFinder:
         small = structs.replace(record, size_bytes=1)
         candidates = self.search(small, view, 1, dtn_s, is_booked=False)
         for level in LEVELS:
-            ways = sorted(self.assess(candidates, level, small, view, dtn_s), key=arrival_order)
+            ways = sorted(self.assess(candidates, level, small, view, dtn_s), key=choice_order)
             if ways:
                 return ways
         return []
@@ -175,9 +177,11 @@ class WayFinder:
         )
 
 
-def arrival_order(way: Way) -> tuple[float, int]:
-    """Sorts ways."""
-    return way.arrival_s, len(way.legs)
+def choice_order(way: Way) -> tuple[float, int]:
+    """Sorts ways. Among sure ones the earliest arrival comes first; one that hangs on several unsure contacts is seldom
+    there so early, and takes time on all of them.
+    """
+    return way.expected_s, len(way.legs)
 
 
 def _blocked(view: LinkView) -> frozenset[LinkId]:

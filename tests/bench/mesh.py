@@ -4,8 +4,9 @@
 Two nodes with two terrestrial lines and a radio link, in namespaces of their own. The better line dies silently, under
 traffic and idle, and returns. Idle emission is counted on the radio device by a sniffer outside, each node's frames of
 every kind, once beacons have come to rest: that takes a minute, and they are a minute apart, so that even --quick takes
-two and a half. Switches are those of two equal links on a virtual clock. babeld runs with the defaults of its Debian
-package.
+two and a half. Added to it are the advertisements of seven nodes on one radio net (support/idle_advertising.py), which
+come too seldom to be seen here. Switches are those of two equal links on a virtual clock. babeld runs with the defaults
+of its Debian package.
 
     python -m tests.bench.mesh [--quick] [--json]
 """
@@ -22,6 +23,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.bench.support.harness import ROOT, BenchError, print_table, run_main
+from tests.bench.support.idle_advertising import count_advertising
 from tests.bench.support.route_search import search_ms_1k_100k, search_ms_50_10k
 from tests.sim.equal_links import CASES, count_switches
 
@@ -61,9 +63,11 @@ def measure(quick: bool) -> Figures:
         raise BenchError(f"{found['lost']:g} messages lost, {found['twice']:g} delivered twice")
     switches = {case: count_switches(case, HOURS[quick], 1) / HOURS[quick] for case in CASES}
     figures = found | {"switches_per_h": max(switches.values())}
+    figures["idle_advertising_frames_per_min"], figures["idle_advertising_bytes_per_min"] = count_advertising()
     figures |= {"search_ms_50_10k": search_ms_50_10k(), "search_ms_1k_100k": search_ms_1k_100k()}
     figures["babeld_failover_ratio"] = found["babeld_failover_s"] / found["failover_s"]
     for name in ("frames", "bytes"):
+        figures[f"idle_{name}_per_min"] += figures[f"idle_advertising_{name}_per_min"]
         mine = figures[f"idle_{name}_per_min"]
         figures[f"babeld_idle_{name}_ratio"] = figures[f"babeld_idle_{name}_per_min"] / max(mine, 1 / 60)
     rows = [("figure", "meshd", "babeld", "ratio")]
@@ -71,7 +75,8 @@ def measure(quick: bool) -> Figures:
         mine, theirs = figures[name], figures[f"babeld_{name}"]
         rows.append((f"{label}, {name.rpartition('_')[2]}", f"{mine:.2f}", f"{theirs:.2f}", f"{theirs / mine:.1f}"))
     print_table("two nodes, two lines, one radio link; idle figures per node and minute", rows)
-    shown = "failover_idle_s", "found_again_s", "failback_gap_s", "search_ms_50_10k", "search_ms_1k_100k"
+    shown = ["failover_idle_s", "found_again_s", "failback_gap_s", "search_ms_50_10k", "search_ms_1k_100k"]
+    shown += ["idle_advertising_frames_per_min", "idle_advertising_bytes_per_min"]
     rest = [("figure", "now"), *((name, f"{figures[name]:.3f}") for name in shown)]
     rest += [(f"switches/h, {case}", f"{count:.2f}") for case, count in switches.items()]
     print_table("one line dies, idle, and returns; search of one route; two equal links", rest)

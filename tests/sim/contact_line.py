@@ -127,6 +127,9 @@ class ContactBearer:
         self.send_bundles(link, rows)
         self._waiting.rotate(-begun if len(self._waiting) > begun else 0)
 
+    def set_silent(self, node: Eid, for_s: int | None) -> None:
+        """BearerPort: a silence changes nothing here."""
+
     def accept_transfers(self, link: LinkId, transfers: Sequence[object]) -> None:
         """The sender hears of it if there is a way back."""
         for transfer in transfers:

@@ -8,7 +8,19 @@ import pytest
 from meshd.bundle.eid import Eid
 from meshd.routing.contact import Contact
 from tests.sim.contact_mesh import NEVER, Figures, Mesh, Strategy
-from tests.sim.routing_table import COPIES_MAX, OTHERS, Row, make_router, misses, render, run
+from tests.sim.routing_table import (
+    COPIES_MAX,
+    COPIES_UNPLANNED_MAX,
+    OTHERS,
+    PLANLESS,
+    Row,
+    make_router,
+    misses,
+    misses_unplanned,
+    ours_without_plan,
+    render,
+    run,
+)
 from tests.sim.scenario import DAY_S, Day, Load, Scenario, names, random_day
 from tests.sim.strategies.contact_routing import ContactRouting
 from tests.sim.strategies.flooding import Epidemic, SprayAndWait
@@ -88,6 +100,29 @@ def test_a_seed_replays_exactly(name: str) -> None:
     first, second = Mesh(scenario, make), Mesh(scenario, make)
     assert first.run().delays_s == second.run().delays_s
     assert first.transmissions == second.transmissions > 0
+
+
+def test_without_a_plan_a_copy_waits_at_whoever_meets_the_destination() -> None:
+    """Far meets near in the morning and again at noon; home meets near in between, and far never."""
+    contacts = tuple(
+        each
+        for start_s, one, other in ((10, NEAR, FAR), (500, HOME, NEAR), (900, NEAR, FAR))
+        for each in (_contact(one, other, start_s, start_s + 100), _contact(other, one, start_s, start_s + 100))
+    )
+    scenario = Scenario(NODES, (), contacts, (_load(0, HOME, FAR),), 10**6)
+    figures = Mesh(scenario, lambda node: ours_without_plan(node, scenario)).run()
+    assert list(figures.delays_s.values()) == [902.0]
+    assert (figures.copies, figures.copies_max) == (2.0, 2)
+
+
+def test_a_short_day_without_a_plan() -> None:
+    rows = run(range(1), SHORT, is_planned=False)
+    oracle, ours, *_ = rows
+    assert ours.ratio >= 0.75 * oracle.ratio, render(rows)
+    assert ours.copies_max <= COPIES_UNPLANNED_MAX
+    worse = copy(ours)
+    worse.ratio, worse.copies = 0.0, 4.0
+    assert len(misses_unplanned([oracle, worse, *rows[2:]])) == 1 + len(PLANLESS)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from meshd.bundle.eid import Eid
 from meshd.link.settings import BearerKind
 from meshd.routing.advertisement import Advertisement, LinkNews, decode_body_untrusted, encode_body
 from meshd.routing.contact import Contact
+from meshd.routing.silence_plan import PlanRow, SilencePlan
 from meshd.security.advertisement import (
     AdvertisementError,
     Envelope,
@@ -31,7 +32,9 @@ def seeds() -> dict[str, bytes]:
         LinkNews(Eid("ipn:2.0"), BearerKind.SATCOM, False, 10**6, 0.3, 0.0, 1.0, 600.0),
     )
     planned = (Contact(NODE, HOME, "", ISSUED_S + 1.5, ISSUED_S + 60.0, 1000, 0.25),)
-    body = encode_body(Advertisement(ISSUED_S, 3900, links, planned))
+    likely = ((HOME, 0.9), (Eid("dtn://dpop2/"), 0.25))
+    plan = SilencePlan(True, 2000, (PlanRow(False, 0, 300, 3600), PlanRow(True, ISSUED_S, 7200, 0)))
+    body = encode_body(Advertisement(ISSUED_S, 3900, links, planned, likely, plan))
     envelope = msgspec.msgpack.encode(Envelope(1, 1_800_000_000, 7, body, bytes(64)))
     empty = encode_body(Advertisement(0, 0, ()))
     return {"body": b"b" + body, "empty": b"b" + empty, "envelope": b"e" + envelope}

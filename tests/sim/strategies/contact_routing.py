@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """meshd's own router in the simulation of bundles alone: what its agent does with a decision, without the agent.
 
-Bundles stand in queues by link and precedence; a link that comes or goes has everything decided anew, as does the time
-that a decision names. What nodes advertise to each other is told to whoever can be reached at that moment.
+Bundles stand in queues by link and precedence, as many as the link carries before it ends; a link that comes or goes
+has everything decided anew, as does the time that a decision names. Nodes that have no plan remember whom they met, and
+tell each other when they meet, as their advertisements would.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+
+from msgspec import structs
 
 from meshd.bundle.codec import HOP_LIMIT_DEFAULT as HOP_LIMIT
 from meshd.bundle.eid import Eid
@@ -14,12 +18,16 @@ from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
 from meshd.link.identity import LinkId
 from meshd.link.metric import LinkMetric, seeded
 from meshd.routing.contact import Contact
+from meshd.routing.contact_router import ContactRouter
 from meshd.routing.decision import Forward, LinkView, Router
+from meshd.routing.history import HistoryUser
 from tests.sim.contact_mesh import Strategy
 from tests.sim.scenario import Load, Scenario
 
 UTC_OFFSET_S = 820_000_000.0
 RETRY_S = 0.5
+EXACT_S = 1e-3
+"""Times are sums of floats."""
 
 
 class SimLinks:
@@ -91,15 +99,26 @@ class _Held:
         self.served: set[Eid] = set()
         """Neighbours that have a copy."""
         self.ask_at: float | None = None
+        self.ends_s: dict[LinkId, float] = {}
+        """When the link that it was queued for first is expected to end."""
         self.more_at: float | None = None
         """When one more copy can go."""
+        self.is_copied = False
+        """Several copies were wanted."""
+        self.is_kept = False
+        """Copies were sprayed; the last one waits for a way."""
+        self.last: set[LinkId] = set()
+        """Where that one is queued or on the air."""
 
 
 class ContactRouting:
     """One node. Implements `Strategy`."""
 
-    def __init__(self, node: Eid, scenario: Scenario, make_router: Callable[[Eid, Scenario], Router]) -> None:
+    def __init__(
+        self, node: Eid, scenario: Scenario, make_router: Callable[[Eid, Scenario], Router], *, learns: bool = False
+    ) -> None:
         self.node = node
+        self._learns = learns
         self.router = make_router(node, scenario)
         self.links = SimLinks()
         self._held: dict[int, _Held] = {}
@@ -115,6 +134,8 @@ class ContactRouting:
         """A link comes up."""
         self.links.version += 1
         self.links.up[_link(contact)] = contact
+        if self._learns:
+            self._meet(contact, peer, UTC_OFFSET_S + now)
         self._reconsider(now)
 
     def ends(self, contact: Contact, now: float) -> None:
@@ -122,6 +143,10 @@ class ContactRouting:
         link = _link(contact)
         self.links.version += 1
         del self.links.up[link]
+        if self._learns and isinstance(self.router, HistoryUser):
+            history, dtn_s = self.router.history, UTC_OFFSET_S + now
+            history.link_down(link, dtn_s)
+            self.router.predict(history.encounters.predicted(dtn_s))
         for number in self.links.queues.pop(link, {}):
             self._held[number].links.discard(link)
         self._reconsider(now)
@@ -130,7 +155,7 @@ class ContactRouting:
         """A bundle that is not here, whether or not it was before; one on its way to a relay is refused for now."""
         here = self._held.get(load.number)
         if here is not None:
-            return self._brought_again(here)
+            return self._brought_again(here, contact)
         self._visits[load.number] += 1
         if self._visits[load.number] > HOP_LIMIT:
             return True
@@ -141,11 +166,13 @@ class ContactRouting:
         self._displaced(now)
         return True
 
-    def _brought_again(self, held: _Held) -> bool:
+    def _brought_again(self, held: _Held, contact: Contact | None) -> bool:
         load = held.load
         on_air = [link for link in held.links if self.links.on_air.get(link) is load]
         if any(link.neighbour != load.destination for link in on_air):
             return False
+        if contact is not None and held.is_copied:
+            held.record = structs.replace(held.record, previous_node=contact.sender)
         held.served.clear()
         return True
 
@@ -153,8 +180,10 @@ class ContactRouting:
         """The most urgent one in the link's queue, then what expires first."""
         link = _link(contact)
         queue = self.links.queues.get(link, {})
-        while queue:
-            load = min(queue.values(), key=lambda each: (-each.precedence, each.expiry_s))
+        for load in sorted(queue.values(), key=lambda each: (-each.precedence, each.expiry_s)):
+            end_s = self._held[load.number].ends_s.get(link, math.inf)
+            if now + load.size_bytes * 8 / contact.rate_bps > end_s + EXACT_S:
+                continue
             del queue[load.number]
             if load.expiry_s > now:
                 self.links.on_air[link] = load
@@ -172,7 +201,8 @@ class ContactRouting:
             return
         held.links.discard(link)
         held.served.add(contact.receiver)
-        if contact.receiver == load.destination or (not held.links and held.more_at is None):
+        is_over = not held.links and held.more_at is None and (not held.is_kept or link in held.last)
+        if contact.receiver == load.destination or is_over:
             self._let_go(held)  # what is booked for it further on stays booked
 
     def failed(self, contact: Contact, load: Load, now: float) -> None:
@@ -217,6 +247,17 @@ class ContactRouting:
 
     # What the agent does
 
+    def _meet(self, contact: Contact, peer: Strategy, dtn_s: float) -> None:
+        """It hears from the peer, over the contact that comes back, whom that one is likely to meet and expects."""
+        assert isinstance(peer, ContactRouting), "all nodes of a mesh have the same strategy"
+        mine, theirs = self.router, peer.router
+        assert isinstance(mine, ContactRouter)
+        assert isinstance(theirs, ContactRouter)
+        mine.history.link_up(_link(contact), contact.rate_bps, contact.owd_s, dtn_s, radiates=False)
+        mine.hear(peer.node, theirs.history.table(dtn_s), dtn_s)
+        mine.learn(peer.node, theirs.history.encounters.predicted(dtn_s), dtn_s - UTC_OFFSET_S)
+        mine.predict(mine.history.encounters.predicted(dtn_s))
+
     def _reconsider(self, now: float) -> None:
         """All that is queued or waits."""
         for held in list(self._held.values()):
@@ -235,23 +276,41 @@ class ContactRouting:
         else:
             decision = self.router.choose_next_hops(held.record, self.links, now)
             if isinstance(decision, Forward):
-                self._queue(held, decision.links[0])
+                held.ends_s = {} if decision.until is None else {decision.links[0]: decision.until}
                 held.ask_at = decision.until
+                link = self._link_with_room(held.load, decision)
+                if link is not None:
+                    self._queue(held, link)
                 if decision.needs_copies:
                     self._copy(held, now)
+            elif decision.may_spray:
+                self._copy(held, now)
             else:
                 held.ask_at = decision.wake_at
         if held.ask_at is not None:
             held.ask_at = max(held.ask_at, now + 0.001)
 
+    def _link_with_room(self, load: Load, decision: Forward) -> LinkId | None:
+        for link in decision.links:
+            room_bytes = decision.volumes_bytes.get(link)
+            if room_bytes is None or load.size_bytes <= room_bytes - self.links.backlog_bytes(link, load.precedence):
+                return link
+        return None
+
     def _copy(self, held: _Held, now: float) -> None:
         """Where else it goes."""
         out = frozenset(held.served | {link.neighbour for link in held.links})
-        copying = self.router.choose_copies(held.record, self.links, now, out)
+        copying = self.router.choose_copies(held.record, self.links, now, out, is_kept=held.is_kept)
+        held.last = {
+            *held.last.intersection(held.links),
+            *(copying.links if held.is_kept and not copying.is_kept else ()),
+        }
+        held.is_kept = held.is_kept or copying.is_kept
+        held.is_copied = True
         for link in copying.links:
             self._queue(held, link)
         held.more_at = None if copying.later is None else max(copying.later, now + 0.001)
-        if not held.links and held.more_at is None:
+        if held.served and not held.links and held.more_at is None and not copying.is_kept:
             self._forget(held)
 
     def _queue(self, held: _Held, link: LinkId) -> None:

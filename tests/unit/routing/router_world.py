@@ -30,6 +30,7 @@ class View:
         self.version = 0
         self.up: dict[LinkId, LinkMetric] = {}
         self.closed: set[str] = set()
+        self.radiating: set[str] = set()
         self.backlogs: dict[LinkId, dict[int, int]] = {}
         for each in links:
             self.bring_up(each, rate_bps, owd_s)
@@ -69,8 +70,8 @@ class View:
         return bearer not in self.closed
 
     def radiates(self, bearer: str) -> bool:
-        """Nothing does."""
-        return False
+        """Those that are named."""
+        return bearer in self.radiating
 
     def backlog_bytes(self, link: LinkId, precedence: int) -> int:
         """At this precedence and above."""
@@ -115,13 +116,14 @@ def bundle(
     to: str = "d", size_bytes: int = 1000, back: str | None = None, sequence: int = 1, **changes: Any
 ) -> BundleRecord:
     """One to route; it lives for an hour."""
-    values: dict[str, Any] = {"precedence": 1, "expiry_ms": int((OFFSET_S + HOUR_S) * 1000)} | changes
+    received_ms = int(OFFSET_S * 1000)
+    values: dict[str, Any] = {"precedence": 1, "expiry_ms": received_ms + int(HOUR_S * 1000)} | changes
     return BundleRecord(
         BundleId(node("s"), 1, sequence),
         parse_eid(f"dtn://{to}/inbox"),
         values["precedence"],
         values["expiry_ms"],
-        0,
+        received_ms,
         size_bytes,
         0,
         False,

@@ -2,17 +2,21 @@
 """The contact router: earliest delivery, queues, bookings, confidence, copies, static routes as a last resort."""
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from meshd.bundle.precedence import Precedence
-from meshd.routing.contact import Contact
+from meshd.bundle.record import BundleRecord
+from meshd.routing.contact import Contact, ContactKind
 from meshd.routing.contact_router import REMEMBERED_S
 from meshd.routing.decision import Contraindicated, Forward
 from meshd.routing.known_contacts import GRACE_S
 from meshd.routing.settings import RouteSettings
+from meshd.routing.spray_and_wait import SPRAY_AFTER_S, SPRAY_MAX_BYTES
 from tests.unit.routing.router_world import OFFSET_S, View, bundle, contact, goes, link, node, router, waits
 
 T = OFFSET_S
@@ -156,6 +160,33 @@ def test_a_silent_node_receives_and_does_not_send_what_can_be_located() -> None:
     assert way.arrival_s == T + 2
 
 
+def test_a_node_with_a_plan_of_silence_is_a_relay_before_and_after_it_and_receives_meanwhile() -> None:
+    known, view = router(contact("b", "d", T, T + 1000, radiates=True)), View("los0>b")
+    known.plan_silence(node("b"), [(T + 100, T + 300)])
+    assert goes(known.choose_next_hops(bundle("d"), view, 0)) == "los0>b"
+    (way,) = known.ways(bundle("d"), view, 150)[0]
+    assert way.arrival_s == T + 301, "the end of its silence begins a contact"
+    assert goes(known.choose_next_hops(bundle("b"), view, 150)) == "los0>b"
+    known.plan_silence(node("b"), [(T + 100, math.inf)])
+    assert isinstance(known.choose_next_hops(bundle("d"), view, 150), Contraindicated)
+    known.plan_silence(node("b"), [])
+    assert goes(known.choose_next_hops(bundle("d"), view, 150)) == "los0>b"
+
+
+def test_the_own_plan_of_silence_ends_contacts_and_begins_others() -> None:
+    known, view = router(), View("los0>d")
+    view.radiating = {"los0"}
+    known.plan_silence(node("a"), [(T + 10, T + 300)])
+    forward = known.choose_next_hops(bundle("d"), view, 0)
+    assert isinstance(forward, Forward)
+    assert (forward.until, forward.volumes_bytes) == (10, {link("los0>d"): 10_000})
+    assert waits(known.choose_next_hops(bundle("d", 20_000), view, 0)) == 300
+    view.closed = {"los0"}
+    view.version += 1
+    known.plan.add([contact("a", "d", T, T + 1000, radiates=True)])
+    assert waits(known.choose_next_hops(bundle("d"), view, 20)) == 300
+
+
 def test_nothing_is_planned_over_a_bearer_that_may_not_emit() -> None:
     known, view = router(contact("a", "d", T + 10, T + 20), contact("a", "d", T + 50, T + 60, bearer="lan0")), View()
     view.closed = {"los0"}
@@ -194,11 +225,14 @@ def test_one_more_copy_can_go_later() -> None:
     assert (copying.links, copying.later) == ((link("los0>b"),), 100)
 
 
-def test_no_second_copy_where_another_way_is_open_should_the_first_one_fail() -> None:
+@pytest.mark.parametrize(("size_bytes", "copies"), [(1000, True), (70_000, False)])
+def test_a_large_one_is_not_copied_where_another_way_is_open_should_the_first_one_fail(
+    size_bytes: int, copies: bool
+) -> None:
     known = router(*(contact(each, "d", T, T + 900, confidence=0.7) for each in "bc"))
-    decision = known.choose_next_hops(bundle("d"), View("los0>b", "los0>c"), 0)
+    decision = known.choose_next_hops(bundle("d", size_bytes), View("los0>b", "los0>c"), 0)
     assert isinstance(decision, Forward)
-    assert not decision.needs_copies
+    assert decision.needs_copies is copies
 
 
 @pytest.mark.parametrize(("size_bytes", "ways"), [(1000, 3), (70_000, 1)])
@@ -229,6 +263,99 @@ def test_decisions_are_remembered_until_something_changes() -> None:
     assert isinstance(known.choose_next_hops(bundle("d"), view, 500), Contraindicated)
     known.plan.add([contact("a", "d", T + 600, T + 700)])
     assert waits(known.choose_next_hops(bundle("d"), view, 500)) == 600
+
+
+# Where no way is known
+
+
+def unknown(**changes: Any) -> BundleRecord:
+    """To a node of which nothing is known, made here so long ago that it is sprayed."""
+    received_ms = int((T - SPRAY_AFTER_S) * 1000)
+    return structs.replace(bundle("z"), received_ms=received_ms, **changes)
+
+
+def sprayed(decision: Forward | Contraindicated) -> bool:
+    """Whether neighbours may take copies."""
+    return isinstance(decision, Contraindicated) and decision.may_spray
+
+
+def test_where_no_way_is_known_the_likeliest_neighbours_get_copies_and_the_last_one_stays() -> None:
+    known, view = router(), View("los0>b", "los0>c", "los0>d")
+    known.hear(node("c"), {node("z"): 0.9}, T)
+    known.hear(node("d"), {node("z"): 0.8}, T)
+    assert sprayed(known.choose_next_hops(unknown(), view, 0))
+    copying = known.choose_copies(unknown(), view, 0, frozenset())
+    assert (copying.links, copying.is_kept) == ((link("los0>c"), link("los0>d")), True)
+    again = known.choose_copies(unknown(), view, 0, frozenset((node("c"), node("d"))), is_kept=True)
+    assert (again.links, again.is_kept) == ((), True)
+
+
+def test_the_last_copy_goes_when_there_is_a_way_unless_who_is_next_has_one() -> None:
+    known, view = router(), View("los0>b", "los0>c")
+    served = frozenset((node("b"),))
+    known.learn(node("c"), [contact("c", "z", T, T + 900)], 0)
+    copying = known.choose_copies(unknown(), view, 0, served, is_kept=True)
+    assert (copying.links, copying.is_kept) == ((link("los0>c"),), False)
+    known.learn(node("c"), [], 0)
+    known.learn(node("b"), [contact("b", "z", T, T + 900)], 0)
+    copying = known.choose_copies(unknown(), view, 0, served, is_kept=True)
+    assert (copying.links, copying.later, copying.is_kept) == ((), None, False)
+    known.forget(node("b"))
+    known.plan.add([contact("a", "z", T + 50, T + 60)])
+    copying = known.choose_copies(unknown(), view, 0, served, is_kept=True)
+    assert (copying.links, copying.later, copying.is_kept) == ((), 50, True), "it waits for its contact"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"previous_node": node("x")},
+        {"size_bytes": SPRAY_MAX_BYTES + 1},
+        {"received_ms": int(T * 1000)},
+    ],
+)
+def test_no_copies_of_what_others_brought_nor_of_large_nor_at_once(changes: dict[str, Any]) -> None:
+    known, view = router(), View("los0>b")
+    record = structs.replace(unknown(), **changes)
+    assert not sprayed(known.choose_next_hops(record, view, 0))
+    assert known.choose_copies(record, view, 0, frozenset()).links == ()
+
+
+def test_a_new_bundle_is_asked_about_when_it_may_be_sprayed() -> None:
+    record = structs.replace(unknown(), received_ms=int(T * 1000))
+    known, view = router(), View("los0>b")
+    assert waits(known.choose_next_hops(record, view, 0)) == SPRAY_AFTER_S
+    assert sprayed(known.choose_next_hops(record, view, SPRAY_AFTER_S))
+    assert waits(known.choose_next_hops(record, View(), 0)) is None, "there is nobody to give it to"
+
+
+def test_no_copy_to_a_silent_node_nor_where_a_route_is_configured() -> None:
+    known, view = router(), View("los0>b")
+    known.silence(node("b"), None)
+    assert not sprayed(known.choose_next_hops(unknown(), view, 0))
+    known.end_silence(node("b"))
+    assert sprayed(known.choose_next_hops(unknown(), view, 0))
+    known = router(routes=(RouteSettings(None, node("e"), ()),))
+    assert not sprayed(known.choose_next_hops(unknown(), view, 0))
+
+
+def test_a_guess_that_is_not_sure_enough_is_no_way() -> None:
+    known, view = router(), View("los0>b")
+    guess = contact("a", "z", T + 500, T + 600, confidence=0.5, kind=ContactKind.PREDICTED)
+    known.predict([guess])
+    assert sprayed(known.choose_next_hops(unknown(), view, 0))
+    assert known.choose_copies(unknown(), view, 0, frozenset()).links == (link("los0>b"),)
+    kept = known.choose_copies(unknown(), view, 0, frozenset((node("b"),)), is_kept=True)
+    assert (kept.links, kept.later, kept.is_kept) == ((), 500, True), "the last copy waits for it"
+    known.predict([structs.replace(guess, confidence=0.85)])
+    assert not sprayed(known.choose_next_hops(unknown(), view, 0))
+
+
+def test_a_static_route_that_is_open_is_better_than_a_guess() -> None:
+    known = router(routes=(RouteSettings(node("d"), node("b"), ()),))
+    known.predict([contact("a", "d", T + 10, T + 50, confidence=0.6, kind=ContactKind.PREDICTED)])
+    assert goes(known.choose_next_hops(bundle("d"), View("los0>b"), 0)) == "los0>b"
+    assert waits(known.choose_next_hops(bundle("d"), View(), 0)) == 10
 
 
 # Properties: routers that know the same plan
@@ -302,6 +429,21 @@ def test_never_out_of_a_silent_node(contacts: list[Contact], silent: str) -> Non
     for level in known.ways(bundle("d"), View(), 0):
         for way in level:
             assert not any(hop.sender == node(silent) and hop.radiates for hop in way.hops)
+
+
+@settings(max_examples=60, deadline=None)
+@given(plans(), st.sampled_from("abc"), st.lists(st.tuples(st.integers(0, 100), st.integers(1, 50)), max_size=4))
+def test_nothing_is_sent_in_a_planned_silence(
+    contacts: list[Contact], silent: str, silences: list[tuple[int, int]]
+) -> None:
+    known = router(*contacts)
+    spans = [(T + begin_s, T + begin_s + length_s) for begin_s, length_s in silences]
+    known.plan_silence(node(silent), spans)
+    for level in known.ways(bundle("d"), View(), 0):
+        for way in level:
+            for leg in way.legs:
+                if leg.contact.sender == node(silent) and leg.contact.radiates:
+                    assert not any(leg.begin_s < end_s and leg.sent_s > begin_s for begin_s, end_s in spans)
 
 
 @settings(max_examples=60, deadline=None)
