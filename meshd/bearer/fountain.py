@@ -7,6 +7,7 @@ change or a member gets other keys, and what was under way begins again then; no
 are taken over by the running one. Without a boot number that is surely new this node only listens.
 """
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -30,9 +31,11 @@ from meshd.bearer.link import Figure
 from meshd.bearer.mute_sealer import MuteSealer
 from meshd.bearer.pinned_entries import NeighbourPort
 from meshd.bearer.problems import Problems, Report
-from meshd.bearer.sockets import find_mtu_bytes
+from meshd.bearer.sockets import BearerError, find_mtu_bytes
 from meshd.bearer.voice import make_failure
 from meshd.bundle.eid import Eid
+from meshd.bundle.record import BundleId
+from meshd.cl.fountain.breach import Breach
 from meshd.cl.fountain.fountain_code import RaptorQ
 from meshd.cl.fountain.machine import Machine
 from meshd.cl.fountain.opener import Opener
@@ -102,8 +105,11 @@ class FountainBearer:
         self._opener: Opener | None = None
         self._tags: PairwiseKeys | None = None
         self._used_mtu_bytes = settings.radio.mtu_bytes
+        self._silenced: dict[Eid, float] = {}
+        """Neighbours that somebody said to be silent, and until when: a station that is made anew has to know."""
         self._is_frozen = False
         self._is_stopping = False
+        self._pace_bps = settings.rate_bps
         self._deferred: list[Event] = []
         self._defer_wanted = trio.Event()
         self._changed = trio.Event()
@@ -199,6 +205,9 @@ class FountainBearer:
 
     def set_silent(self, node: Eid, for_s: int | None) -> None:
         """A neighbour is silent for so long (0: not said), and sent to blind; None: it is not."""
+        self._silenced.pop(node, None)
+        if for_s is not None:
+            self._silenced[node] = trio.current_time() + for_s if for_s else math.inf
         if self._station is not None:
             self._station.set_silent(node, for_s)
 
@@ -208,11 +217,26 @@ class FountainBearer:
         if self._station is not None:
             self._station.freeze()
 
+    def break_silence(self, precedence_min: int, bundle: BundleId | None, mark: int) -> None:
+        """Until `freeze` or `thaw` bundles from this precedence on leave, or this one alone, with this mark.
+
+        Errors: BearerError: they can't.
+        """
+        if self._station is None:
+            raise BearerError(f"bearer {self._settings.name} has no neighbour that speaks fountain")
+        self._station.break_silence(Breach(precedence_min, bundle), mark)
+
     def thaw(self) -> None:
         """The silence is over."""
         self._is_frozen = False
         if self._station is not None:
             self._station.thaw()
+
+    def set_pace(self, rate_bps: int) -> None:
+        """The modem says what it carries now; a rate that is found is found without it."""
+        self._pace_bps = rate_bps
+        if self._station is not None:
+            self._station.machine.set_rate(rate_bps, trio.current_time())
 
     def snapshot(self) -> list[dict[str, Figure]]:
         """One row of figures for each link."""
@@ -306,7 +330,7 @@ class FountainBearer:
         name, now = self._settings.name, trio.current_time()
         direction = self._settings.radio.direction if self._sealer else Direction.RX
         self._used_mtu_bytes = self._mtu_bytes()
-        settings = make_fountain_settings(self._settings, self._node, direction, self._used_mtu_bytes)
+        settings = make_fountain_settings(self._settings, self._node, direction, self._used_mtu_bytes, self._pace_bps)
         nodes = [each.node for each in members]
         if self._settings.radio.discovery:
             nodes += self._find_others(files, nodes)
@@ -330,6 +354,9 @@ class FountainBearer:
         )
         links.update({each.node: FountainLink(name, each, station, now) for each in members})
         self._links, self._station, self._opener, self._tags = links, station, opener, tags
+        for node in [node for node, until in self._silenced.items() if until > now]:
+            left_s = self._silenced[node] - now
+            station.set_silent(node, 0 if math.isinf(left_s) else math.ceil(left_s))
         return station
 
     def _find_others(self, files: LinkFiles, named: Sequence[Eid]) -> list[Eid]:

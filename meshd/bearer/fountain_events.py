@@ -35,6 +35,7 @@ from meshd.node.events import (
 )
 from meshd.security.node_index import node_index
 
+_LATE: Final = cl.FailureReason.LATE
 _FOR_GOOD: Final = frozenset((cl.FailureReason.REFUSED,))
 
 PeerEvent = (
@@ -102,7 +103,7 @@ class FountainVoice:
         if link.sent:
             ids = list(link.sent)
             link.sent.clear()
-            self._dispatch(TransfersFailed(link.id, ids, _make_failure(reason, session_ended=True)))
+            self._dispatch(TransfersFailed(link.id, ids, RefusalReason(False, True, True, reason)))
         self._dispatch(LinkDown(link.id, reason))
         fields: dict[str, Figure] = {"bearer": link.id.bearer, "link": str(link.id), "reason": reason}
         self._report("session.ended", fields)
@@ -136,9 +137,5 @@ class FountainVoice:
         ids = [bundle for bundle in bundles if link.sent.pop(bundle, None) is not None]
         if ids:
             is_over = reason is cl.FailureReason.LINK_DOWN
-            failure = _make_failure(reason.value, session_ended=is_over, is_final=reason in _FOR_GOOD)
+            failure = RefusalReason(False, reason not in _FOR_GOOD, is_over, reason.value, reason is _LATE)
             self._dispatch(TransfersFailed(link.id, ids, failure))
-
-
-def _make_failure(text: str, *, session_ended: bool, is_final: bool = False) -> RefusalReason:
-    return RefusalReason(completed=False, retriable=not is_final, session_ended=session_ended, text=text)

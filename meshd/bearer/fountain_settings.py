@@ -11,20 +11,24 @@ from meshd.link.settings import BearerSettings, Direction, NeighbourSettings
 from meshd.security.node_index import node_index
 
 MARKS_AHEAD_MIN: Final = 64
+MARKS_AHEAD_AUTO: Final = 256
+"""Where the rate is found: three savings a second at 10 Mbit/s, and half a minute of datagrams at 64 kbit/s."""
 MTU_MIN_BYTES: Final = 576
 """A device that says that it takes less is not believed (RFC 791)."""
 FOUND_MAX: Final = 64
 """Neighbours of a bearer that are not configured."""
 
 
-def make_fountain_settings(bearer: BearerSettings, node: Eid, direction: Direction, mtu_bytes: int) -> FountainSettings:
-    """`direction` is the bearer's, or RX where this node may not send; the MTU may be smaller than the bearer's."""
+def make_fountain_settings(
+    bearer: BearerSettings, node: Eid, direction: Direction, mtu_bytes: int, pace_bps: int
+) -> FountainSettings:
+    """`direction` is the bearer's, or RX where this node may not send; MTU and rate may be less than the bearer's."""
     radio = bearer.radio
     where = radio.group or radio.listen or ""
     return FountainSettings(
         node=node,
         index=node_index(node, bearer.name),
-        rate_bps=bearer.rate_bps,
+        rate_bps=bearer.rate_bps if radio.rate_max_bps is not None else pace_bps,
         owd_s=radio.delay_ms / 1000,
         mtu_bytes=mtu_bytes,
         ip_version=6 if where.startswith("[") else 4,
@@ -34,6 +38,8 @@ def make_fountain_settings(bearer: BearerSettings, node: Eid, direction: Directi
         blind_overhead=radio.blind_overhead_pct / 100,
         emcon_rtc=radio.emcon_rtc,
         emcon_rti_s=float(radio.emcon_rti_s),
+        ack_budget_bytes=radio.ack_budget_bytes,
+        rate_max_bps=radio.rate_max_bps,
         found_max=FOUND_MAX if radio.discovery else 0,
     )
 
@@ -60,4 +66,6 @@ def make_places(neighbours: Iterable[NeighbourSettings]) -> dict[Eid, Address]:
 
 def count_marks_ahead(settings: FountainSettings) -> int:
     """Datagrams of about a second: so far ahead replay marks are saved."""
+    if settings.rate_max_bps is not None:
+        return MARKS_AHEAD_AUTO
     return max(settings.rate_bps // 8 // settings.mtu_bytes, MARKS_AHEAD_MIN)

@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import math
 import random
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Final, cast
@@ -20,6 +19,7 @@ import trio
 from meshd.bearer.backoff import Backoff
 from meshd.bearer.connection import Row
 from meshd.bearer.datagram_socket import TURN_DATAGRAMS, DatagramSocket
+from meshd.bearer.fault_teller import FAULTS_REPORTED_S, FaultTeller
 from meshd.bearer.fountain_events import FountainVoice
 from meshd.bearer.fountain_link import FountainLink
 from meshd.bearer.link import Figure
@@ -30,15 +30,14 @@ from meshd.bundle.eid import Eid
 from meshd.bundle.scan import scan_untrusted
 from meshd.bundle.stored_chunk import in_memory
 from meshd.cl.fountain import events as cl
+from meshd.cl.fountain.breach import Breach
 from meshd.cl.fountain.datagram import Fault
-from meshd.cl.fountain.machine import CREDIT_MIN_BYTES, CREDIT_S, Machine
+from meshd.cl.fountain.machine import Machine
 from meshd.link.settings import BearerSettings, ConvergenceLayer, NeighbourSettings
 from meshd.node.events import Event
 from meshd.security.replay_window import Mark
 
 WATCH_S: Final = 2.0
-FAULTS_REPORTED_S: Final = 60.0
-"""What is refused or lost is told at once, and then no more often than this."""
 WORK_THREADS_MAX: Final = 2
 """Objects encoded or decoded at a time."""
 SAVE_AGAIN_S: Final = 1.0
@@ -85,7 +84,6 @@ class FountainStation:
         self._wake = trio.Event()
         self._marks: Mapping[Eid, Mark] = {}
         self._marks_wanted = trio.Event()
-        self._window_bytes = max(int(settings.rate_bps * CREDIT_S / 8), CREDIT_MIN_BYTES)
         self._is_finding = settings.radio.discovery and settings.radio.group is None
         """The addresses of those who are found are those that they send from."""
         self._socket: DatagramSocket | None = None
@@ -94,9 +92,9 @@ class FountainStation:
         self._is_hurried = False
         self._pinned = PinnedEntries(settings.device, entries, self._problems)
         self._is_frozen = self._is_machine_frozen = is_frozen
+        self._is_broken = False
         self._is_cloned = False
-        self._told: Counter[str] = Counter()
-        self._told_at = -math.inf
+        self._faults = FaultTeller(settings.name, report)
         self.lost_here = 0
         """Datagrams that the kernel did not take."""
         self._lost_told_at = -math.inf
@@ -138,7 +136,8 @@ class FountainStation:
             age_ms = dtn_ms - bundle.time_ms if header.age_ms is None else header.age_ms
             link.sent[bundle] = len(data)
             expires_at = now + (header.lifetime_ms - age_ms) / 1000
-            out.append(cl.OutgoingRow(bundle, (data,), header.precedence, expires_at))
+            tier = None if header.supersession is None else header.supersession.tier
+            out.append(cl.OutgoingRow(bundle, (data,), header.precedence, expires_at, tier))
             link.known_credit_bytes = max(link.known_credit_bytes - len(data), 0)
         self.machine.send_bundles(link.id.neighbour, out, now)
         self._wake.set()
@@ -176,11 +175,32 @@ class FountainStation:
 
     def freeze(self) -> None:
         """Silence: nothing is sent; receiving goes on."""
+        self._end_breach()
         self._is_frozen = True
         self._update_silence()
 
+    def break_silence(self, breach: Breach, mark: int) -> None:
+        """Until `freeze` or `thaw` nothing but this leaves, with this mark. Errors: BearerError: it can't."""
+        if self._socket is None or self._is_cloned:
+            raise BearerError(f"bearer {self._settings.name} has no socket, or sends nothing for good")
+        self._socket.set_mark(mark, is_counted=True)
+        self._is_broken = True
+        self.machine.break_silence(breach)
+        self._wake.set()
+
+    def _end_breach(self) -> None:
+        if self._is_broken:
+            self._is_broken = False
+            self.machine.freeze()
+            if self._socket is not None:
+                with contextlib.suppress(
+                    BearerError
+                ):  # then nothing leaves by it: the gate is shut, and no mark passes
+                    self._socket.set_mark(self._settings.mark, is_counted=False)
+
     def thaw(self) -> None:
         """The silence is over."""
+        self._end_breach()
         self._is_frozen = False
         self._update_silence()
 
@@ -191,7 +211,9 @@ class FountainStation:
             if must_freeze:
                 self.machine.freeze()
             else:
-                self.machine.thaw(trio.current_time())
+                now = trio.current_time()
+                held_s = round(self.machine.thaw(now) - now, 3)
+                self._report("bearer.held_off", {"bearer": self._settings.name, "held_s": held_s})
             self._wake.set()
 
     # Tasks.
@@ -299,11 +321,12 @@ class FountainStation:
                 case _:
                     voice.take(event)
         voice.finish()
+        window_bytes = machine.window_bytes
         for node, link in self._links.items():
             if link.is_up:
                 credit_bytes = machine.credit_bytes(node)
-                voice.announce(link, credit_bytes, self._window_bytes)
-                voice.measure(link, machine.peer(node), 1 - credit_bytes / self._window_bytes)
+                voice.announce(link, credit_bytes, window_bytes)
+                voice.measure(link, machine.peer(node), 1 - credit_bytes / window_bytes)
 
     async def _work(self, wanted: cl.WorkRequested) -> None:
         result = await trio.to_thread.run_sync(wanted.work, limiter=self._threads)
@@ -333,7 +356,7 @@ class FountainStation:
             for node, link in self._links.items():
                 if node in self._places:
                     self._pinned.look_after(node, self._places[node][0], link.settings.mac, is_up=link.is_up)
-            self._report_faults(trio.current_time())
+            self._faults.look(self.machine, trio.current_time())
             await trio.sleep(WATCH_S)
 
     # Neighbours that are not configured.
@@ -361,18 +384,6 @@ class FountainStation:
             self._is_cloned = True
             self._update_silence()
             self._report("link.alarm", {"bearer": self._settings.name, "reason": _CLONED})
-
-    def _report_faults(self, now: float) -> None:
-        """What was refused, and what could not be decoded, since it was told last."""
-        faults = Counter(self.machine.faults)
-        failures = sum(int(row["decode_failures"]) for row in self.machine.snapshot(now))
-        faults += Counter({"decoding": failures})
-        new = faults - self._told
-        del new[Fault.OWN.value]  # what a medium echoes
-        if new and now - self._told_at >= FAULTS_REPORTED_S:
-            self._told, self._told_at = faults, now
-            fields: dict[str, Figure] = {"bearer": self._settings.name}
-            self._report("link.datagrams_refused", fields | dict(new))
 
     def snapshot(self) -> list[dict[str, Figure]]:
         """One row of figures for each link."""

@@ -14,6 +14,9 @@ from meshd.settings.reader import DocumentReader, Row
 
 DELAY_MS: Final = {BearerKind.SATCOM: 300, BearerKind.LOS: 10, BearerKind.TERRESTRIAL: 10}
 """One way, of each kind of bearer, where nothing is said."""
+RATE_MIN_BPS: Final = 64_000
+RATE_MAX_BPS: Final = 100_000_000
+"""Between these a rate is found, where nothing is said."""
 BUFFER_MIN_BYTES: Final = 16 * 1024
 BUFFER_S: Final = 0.05
 """Every modem holds frames of so long, and no processor that is shared is free again later, as a rule."""
@@ -38,6 +41,7 @@ def check_fountain(
             (*row.path, "cl"), "there are no link keys", "add a [security] table: `meshctl pki` makes its files"
         )
     for bearer in bearers:
+        _check_rate(reader, bearer)
         _check_bearer(
             reader, bearer, [row for row in speaking if row.values.get("bearer") == bearer.values.get("name")]
         )
@@ -47,9 +51,36 @@ def check_fountain(
 def _check_alien_keys(reader: DocumentReader, row: Row) -> None:
     if row.values.get("cl") is ConvergenceLayer.FOUNTAIN:
         return
-    for name in ("mac", "blind"):
-        if row.values.get(name):
-            reader.note((*row.path, name), "only the fountain layer knows it", "remove it, or write cl = 'fountain'")
+    if row.values.get("blind"):
+        reader.note((*row.path, "blind"), "only the fountain layer knows it", "remove it, or write cl = 'fountain'")
+
+
+def _check_rate(reader: DocumentReader, bearer: Row) -> None:
+    values = bearer.values
+    if "rate" not in values:
+        return
+    if values["rate"]:
+        for name in ("rate_min", "rate_max"):
+            if values.get(name) is not None:
+                reader.note((*bearer.path, name), "the rate is configured", "remove it, or write rate = 'auto'")
+        return
+    if values.get("fountain_listen") is None and values.get("fountain_group") is None:
+        reader.note((*bearer.path, "rate"), "only the fountain layer can find it", "write what the bearer carries")
+    if values.get("direction") is Direction.TX:
+        remedy = "write what the bearer carries"
+        reader.note((*bearer.path, "rate"), "it can't be found where nobody answers (direction = 'tx')", remedy)
+    if get_floor_bps(values) > _get_ceiling_bps(values):
+        remedy = "rate_min is the slowest that the bearer ever is, rate_max the fastest"
+        reader.note((*bearer.path, "rate_min"), "it is above rate_max", remedy)
+
+
+def get_floor_bps(values: Mapping[str, Any]) -> int:
+    """Where the rate is found: what it begins with."""
+    return values.get("rate_min") or RATE_MIN_BPS
+
+
+def _get_ceiling_bps(values: Mapping[str, Any]) -> int:
+    return values.get("rate_max") or RATE_MAX_BPS
 
 
 def _check_bearer(reader: DocumentReader, bearer: Row, speaking: list[Row]) -> None:
@@ -109,7 +140,8 @@ def make_link_security(security: Row) -> LinkSecuritySettings | None:
 def make_radio(values: Mapping[str, Any]) -> RadioSettings:
     """What a `[[bearer]]` table says for this layer."""
     delay_ms, buffer_bytes, discovery = values["delay"], values["modem_buffer"], values["discovery"]
-    least_bytes = max(BUFFER_MIN_BYTES, int(values["rate"] * BUFFER_S / 8))
+    rate_max_bps = None if values["rate"] else _get_ceiling_bps(values)
+    least_bytes = max(BUFFER_MIN_BYTES, int((rate_max_bps or values["rate"]) * BUFFER_S / 8))
     return RadioSettings(
         listen=values["fountain_listen"],
         group=values["fountain_group"],
@@ -120,5 +152,7 @@ def make_radio(values: Mapping[str, Any]) -> RadioSettings:
         blind_overhead_pct=values["blind_overhead"],
         emcon_rtc=values["emcon_rtc"],
         emcon_rti_s=values["emcon_rti"],
+        ack_budget_bytes=values["ack_budget"],
+        rate_max_bps=rate_max_bps,
         discovery=values["fountain_group"] is not None if discovery is None else discovery,
     )

@@ -1,86 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The figures of the fountain convergence layer in virtual time, row by row beside what is asked of them.
 
-`python -m tests.sim.fountain_table [ROW...]`: rows are named steady, file, flash, small, slow, multicast, blind,
-bursts, outage, damage and sides. Same seeds, same figures; nothing here depends on the machine.
+`python -m tests.sim.fountain_table [ROW...]`: rows are named steady, file, flash, small, auto, slow, multicast,
+blind, bursts, outage, damage and sides. Same seeds, same figures; nothing here depends on the machine.
 """
 
 import random
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from meshd.link.settings import Direction
-from tests.sim.fountain_world import Bursts, Node, World, independent
+from tests.sim.automatic_rate import auto
+from tests.sim.fountain_bulk import BUNDLE_HEAD_BYTES, FLASH, MIB, ROUTINE, Bulk, begin, make, show
+from tests.sim.fountain_world import Bursts, Node, World
 
-MIB: Final = 1024 * 1024
-BUNDLE_HEAD_BYTES: Final = 110
-"""About what primary and extension blocks add to a payload."""
-ROUTINE, FLASH = 1, 4
 LOSSES: Final = (0.0, 0.01, 0.05, 0.1, 0.2)
-PREPARE_S: Final = 3.0
-
-
-class Bulk:
-    """A queue that never runs dry: bundles of one size, handed over as far as there is credit."""
-
-    def __init__(self, world: World, payload_bytes: int, count: int) -> None:
-        """From node 0 to node 1."""
-        self._node, self._to = world.nodes[:2]
-        self._payload_bytes = payload_bytes
-        self.left = count
-        self.all: list[bytes] = []
-
-    def feed(self) -> None:
-        """Hand over what is welcome."""
-        world = self._node.world
-        peer = self._to.settings.node
-        while self.left and peer in self._node.up and self._node.machine.credit_bytes(peer) > 0:
-            self.left -= 1
-            data = world.rng.randbytes(self._payload_bytes + BUNDLE_HEAD_BYTES)
-            self.all.append(data)
-            self._node.send(peer, len(self.all), data, ROUTINE)
-        if self.left:
-            world.time.call_later(0.02, self.feed)
-
-    @property
-    def done(self) -> list[float]:
-        """When each was durable, those that are."""
-        return sorted(self._to.received[data] for data in self.all if data in self._to.received)
-
-    @property
-    def is_complete(self) -> bool:
-        """True when all have arrived."""
-        return not self.left and len(self._to.received) == len(self.all)
-
-
-def make(seed: int, loss: float, count: int = 2, **settings: Any) -> World:
-    """A world whose nodes have heard each other."""
-    world = World(seed, count, **settings)
-    world.losses = {
-        (a, b): independent(random.Random(f"{seed} {a} {b}"), loss) for a in range(count) for b in range(count)
-    }
-    return world
-
-
-def begin(world: World) -> float:
-    """Let the nodes hear each other."""
-    world.build()
-    world.time.run_until(world.time.now + PREPARE_S)
-    return world.time.now
 
 
 def _has(world: World, count: int) -> Callable[[], bool]:
     """A question to ask again and again: does node 1 have so many bundles?"""
     return lambda: len(world.nodes[1].received) >= count
-
-
-def show(row: str, figure: float, wanted: float, *, at_most: bool = False) -> None:
-    """Print one line."""
-    is_good = figure <= wanted if at_most else figure >= wanted
-    sign = "<=" if at_most else ">="
-    sys.stdout.write(f"{row:58} {figure:9.3f}  {sign} {wanted:8.3f}  {'ok' if is_good else 'MISSED'}\n")
-    sys.stdout.flush()
 
 
 def steady(loss: float) -> None:
@@ -301,7 +241,13 @@ def sides() -> None:
     show("  share of the return path used", back / 200_000, 0.06, at_most=True)
 
 
-PER_LOSS: Final[dict[str, Callable[[float], None]]] = {"steady": steady, "file": file, "flash": flash, "small": small}
+PER_LOSS: Final[dict[str, Callable[[float], None]]] = {
+    "steady": steady,
+    "file": file,
+    "flash": flash,
+    "small": small,
+    "auto": auto,
+}
 ONCE: Final[dict[str, Callable[[], None]]] = {
     "slow": slow,
     "multicast": multicast,

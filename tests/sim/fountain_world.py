@@ -195,9 +195,11 @@ class Node:
         self.machine.send_bundles(to, [self.row(name, data, precedence, lifetime_s)], self.world.time.now)
         self.pump()
 
-    def row(self, name: Hashable, data: bytes, precedence: int = 1, lifetime_s: float = 1e6) -> OutgoingRow:
+    def row(
+        self, name: Hashable, data: bytes, precedence: int = 1, lifetime_s: float = 1e6, tier: int | None = None
+    ) -> OutgoingRow:
         """The row of one bundle, which is kept for sending it again."""
-        row = self._rows[name] = OutgoingRow(name, (data,), precedence, self.world.time.now + lifetime_s)
+        row = self._rows[name] = OutgoingRow(name, (data,), precedence, self.world.time.now + lifetime_s, tier)
         return row
 
     def pump(self) -> None:
@@ -285,6 +287,8 @@ class World:
         self.duplicate = self.corrupt = self.reorder = 0.0
         self.delay_s = 0.3
         self.rates_bps: dict[int, int] = {}
+        self.modems_bps: dict[int, int] = {}
+        """What a node's modem carries, where the node does not know."""
         self.overrides: dict[int, dict[str, Any]] = {}
         self.blind: set[tuple[int, int]] = set()
         self.strangers: set[tuple[int, int]] = set()
@@ -326,12 +330,13 @@ class World:
         """A datagram goes through the modem, then through the air."""
         now, settings = self.time.now, node.settings
         size_bytes = len(datagram.data) + settings.header_bytes - SEAL_BYTES
-        backlog_bytes = max(node.busy_until - now, 0.0) * settings.rate_bps / 8
+        rate_bps = self.modems_bps.get(node.index, settings.rate_bps)
+        backlog_bytes = max(node.busy_until - now, 0.0) * rate_bps / 8
         node.backlog_most_bytes = max(node.backlog_most_bytes, backlog_bytes + size_bytes)
         if backlog_bytes + size_bytes > settings.modem_buffer_bytes + 1514:
             node.modem_drops += 1
             return
-        node.busy_until = max(node.busy_until, now) + size_bytes * 8 / settings.rate_bps
+        node.busy_until = max(node.busy_until, now) + size_bytes * 8 / rate_bps
         node.sent_frame_bytes += size_bytes
         node.sent_datagrams += 1
         left_at = node.busy_until

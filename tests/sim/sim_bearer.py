@@ -131,6 +131,9 @@ class SimBearer:
         """BearerPort: the simulated link has one session."""
         self.send_bundles(link, rows)
 
+    def set_silent(self, node: Eid, for_s: int | None) -> None:
+        """BearerPort: a silence changes nothing here."""
+
     def send_bundles(self, link: LinkId, rows: Sequence[OutgoingRow]) -> None:
         """BearerPort."""
         connection = self._connection

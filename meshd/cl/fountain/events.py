@@ -21,6 +21,8 @@ class OutgoingRow(msgspec.Struct, frozen=True):
     precedence: int
     expires_at: float
     """Monotonic seconds; it is given up then."""
+    tier: int | None = None
+    """Of a live bundle, which is of no use when it is late; 0 goes first."""
 
 
 class TransferRow(msgspec.Struct, frozen=True, gc=False):
@@ -46,6 +48,7 @@ class FailureReason(enum.Enum):
     LINK_DOWN = "the node is not heard any more"
     ONE_WAY = "the node does not hear us"
     EXPIRED = "it expired on the way"
+    LATE = "it would arrive too late"
     REFUSED = "the node does not take it"
     REFUSED_FOR_NOW = "the node can't take it now"
     TOO_MANY = "too much is under way already"

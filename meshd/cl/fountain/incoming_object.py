@@ -9,6 +9,12 @@ from meshd.cl.fountain.frames import Symbol
 
 EXTRA_MAX: Final = 16
 """Symbols beyond K without a result after which it is no object."""
+OVERDUE_S: Final = 120.0
+"""An object without news for so long is overdue; when its sender was told of that"""
+ASKED_MAX: Final = 5
+"""so often, each time"""
+ASK_S: Final = 5.0
+"""later at least, and is heard, it is forgotten: else it would be asked for as long as the node lives."""
 
 
 class State(enum.Enum):
@@ -29,10 +35,13 @@ class IncomingObject:
     """An object by its ID."""
 
     __slots__ = (
+        "asked",
+        "asked_at",
         "digest",
         "group",
         "object_bytes",
         "object_id",
+        "precedence",
         "reason",
         "required",
         "source_symbols",
@@ -53,13 +62,24 @@ class IncomingObject:
         self.symbols: dict[int, bytes] = {}
         self.state = State.OPEN
         self.touched_at = now
+        self.asked = 0
+        self.asked_at = 0.0
         self.digest = b""
         self.group = symbol.group
         """Of its last symbol: nodes that its head does not name may be meant by it."""
+        self.precedence = 0
+        """Once it was decoded."""
         self.transfers = 0
         """Of its bundles, or of the bundle that it is a piece of: those that were not accepted yet."""
         self.reason = 0
         """Why it is refused, as REFUSE says it; 0: it is not."""
+
+    def is_given_up(self, now: float) -> bool:
+        """Asked whenever its sender is told of its need: whether that goes unheard for so long that it has given up."""
+        if self.state is not State.OPEN or now < max(self.touched_at + OVERDUE_S, self.asked_at + ASK_S):
+            return False
+        self.asked, self.asked_at = self.asked + 1, now
+        return self.asked > ASKED_MAX
 
     def take(self, symbol: Symbol, now: float) -> bool:
         """Keep a symbol; True when decoding is to be tried now. One that does not belong to it is passed over."""
@@ -67,6 +87,7 @@ class IncomingObject:
         if size_bytes != self.symbol_bytes or symbol.object_bytes != self.object_bytes:
             return False
         self.touched_at = now
+        self.asked = 0
         self.group = symbol.group
         self.symbols[symbol.esi if self.source_symbols > 1 else 0] = symbol.data
         return len(self.symbols) >= self.required

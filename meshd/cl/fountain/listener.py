@@ -60,6 +60,8 @@ class Listener:
         is_new_start = peer.note_arrival(opened, now)
         if is_new_start:
             peer.meter.restart()
+            if peer.delivery is not None:
+                peer.delivery.restart()
         has_come_up = self._hear(peer, frames, now)
         is_missing_us = self._take_each(peer, opened, frames, now, is_frozen=is_frozen)
         if peer.is_one_way:
@@ -87,7 +89,7 @@ class Listener:
             self._sender.set_blind(peer.settings.index, is_blind=False)
         peer.life = Life.UP
         peer.is_expecting = False
-        self._sender.node_revived()
+        self._sender.grant_all()
         if self._sender.has_open(peer.settings.index):
             peer.expect(now)
             peer.probe_at = now  # find out at once what it has
@@ -160,7 +162,9 @@ class Listener:
         if self._seal.is_ahead(report.boot, report.counter):
             self._events.append(StateCloned())
         elif report.boot == self._seal.boot and peer.meter.take_report(report, now):
-            self._sender.take_report(peer.settings.index, peer.meter.settled, needs)
+            if peer.delivery is not None:
+                peer.delivery.take_report(report, now)
+            self._sender.take_report(peer.settings.index, peer.meter.settled, needs, now)
 
     def _take_ack(self, peer: Peer, epoch: int, row: AckRow) -> None:
         index, node = peer.settings.index, peer.settings.node

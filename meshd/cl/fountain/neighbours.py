@@ -9,8 +9,8 @@ from collections import deque
 from typing import Final
 
 from meshd.bundle.eid import Eid
-from meshd.cl.fountain.events import Event, PeerGone
-from meshd.cl.fountain.peer import Life, Peer
+from meshd.cl.fountain.events import Event, PeerDown, PeerGone
+from meshd.cl.fountain.peer import NEVER, Life, Peer
 from meshd.cl.fountain.sender import Sender
 
 GONE_S: Final = 3600.0
@@ -53,8 +53,19 @@ class Neighbours:
             self._forget(min(absent, key=lambda peer: peer.heard_at))
         return bool(absent)
 
-    def forget_absent(self, now: float) -> None:
-        """Those that were found, and were not heard for long, are gone."""
+    def look_after(self, now: float) -> None:
+        """Who owes an answer is asked, or called dead; those that were found and were not heard for long are gone."""
+        for peer in self.by_index.values():
+            if peer.probe_at <= now and not self._sender.has_open(peer.settings.index):
+                peer.is_expecting = False
+                peer.probe_at = NEVER
+            if peer.is_dying(now):
+                peer.life = Life.DOWN
+                self._events.append(PeerDown(peer.settings.node))
+                self._sender.node_died(peer.settings.index)
+        self._forget_absent(now)
+
+    def _forget_absent(self, now: float) -> None:
         for peer in [each for each in self.by_index.values() if each.heard_at + GONE_S <= now]:
             if self._may_forget(peer):
                 self._forget(peer)

@@ -15,7 +15,7 @@ acknowledges an object has read it.
 
 import hashlib
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -29,6 +29,8 @@ NODES_MAX: Final = 255
 BUNDLES_MAX: Final = 4096
 """In one object."""
 TRANSFER_ID_BYTES: Final = 8
+PIECES_MAX: Final = 256
+"""Objects that one bundle is cut into: its receiver has to hold them all."""
 
 _BUNDLES: Final = 1
 _PIECE: Final = 2
@@ -79,6 +81,15 @@ def pack_bundles(precedence: int, nodes: Sequence[int], bundles: Iterable[Chunks
         parts.append(_LENGTH.pack(sum(map(len, chunks))))
         parts.extend(chunks)
     return _finish(_BUNDLES, precedence, nodes, parts)
+
+
+def cut_pieces(bundle: bytes, room_bytes: int, transfer_id: bytes) -> Iterator[Piece]:
+    """Pieces of like size, of at most so many bytes unless that makes too many."""
+    room_bytes = max(room_bytes, -(-len(bundle) // PIECES_MAX))
+    count = -(-len(bundle) // room_bytes)
+    step = -(-len(bundle) // count)
+    for offset in range(0, len(bundle), step):
+        yield Piece(transfer_id, len(bundle), offset, bundle[offset : offset + step])
 
 
 def pack_piece(precedence: int, nodes: Sequence[int], piece: Piece) -> bytes:

@@ -59,6 +59,10 @@ class Bundles:
         """One bundle."""
         return self._bundles.get(key)
 
+    def of_name(self, name: Hashable) -> list[Bundle]:
+        """One bundle for whatever destinations, by its owner's name."""
+        return [bundle for bundle in self._bundles.values() if bundle.name == name]
+
     def add(self, key: BundleKey, bundle: Bundle) -> None:
         """A further one, which waits."""
         self._bundles[key] = bundle

@@ -22,6 +22,8 @@ REMAINDER_SHARE: Final = 64
 """What is left of an object is small below this part of it."""
 REPAIR_STEP_MIN: Final = 8
 
+LaneKey = tuple[int, int, bool]
+"""Precedence, destination, and whether its bundles are live."""
 BundleKey = tuple[int, Hashable, int]
 """Destination, the owner's name, and -1, or a node that needs again what others have."""
 
@@ -66,6 +68,7 @@ class OutgoingObject:
         scope: int,
         bundles: Sequence[BundleKey],
         expires_at: float,
+        tier: int | None = None,
     ) -> None:
         self.number = number
         """In the order of opening."""
@@ -79,6 +82,10 @@ class OutgoingObject:
         """The destination, as lanes name it."""
         self.bundles = bundles
         self.expires_at = expires_at
+        self.tier = tier
+        """Of its bundles, which are live."""
+        self.stops_at = float("inf") if tier is None else expires_at
+        """From then on nothing of it is in time."""
         self.is_urgent = precedence >= Precedence.FLASH
         self.receivers: dict[int, Receiver] = {}
         """Those that have not acknowledged it."""
@@ -107,6 +114,11 @@ class OutgoingObject:
         """Of the last datagram that carried a symbol of it."""
         return self._counters[-1] if self._counters else -1
 
+    @property
+    def lane_key(self) -> LaneKey:
+        """Of its lane."""
+        return self.precedence, self.scope, self.tier is not None
+
     def add_receiver(self, node: int, *, is_blind: bool) -> Receiver:
         """Someone who has nothing of it: at the beginning, or joining late."""
         receiver = Receiver(self.source_symbols, self.last_counter, is_blind=is_blind)
@@ -121,8 +133,16 @@ class OutgoingObject:
         """Symbols sent after this counter."""
         return len(self._counters) - bisect_right(self._counters, counter)
 
-    def set_quota(self, loss_to: Callable[[int], float | None], *, is_idle: bool) -> None:
-        """Work out what may be sent now; `loss_to` a node is None while it is dead."""
+    def set_quota(
+        self,
+        loss_to: Callable[[int], float | None],
+        *,
+        is_idle: bool,
+        live_failure: Callable[["OutgoingObject", int, int, int], float | None],
+    ) -> None:
+        """Work out what may be sent now; `loss_to` a node is None while it is dead. Of a live object `live_failure`
+        says, of a node, its need and what is in flight, the chance of failing that may be left; None: send no more.
+        """
         quota = 0
         for node, receiver in self.receivers.items():
             if receiver.is_blind:
@@ -130,8 +150,12 @@ class OutgoingObject:
                 continue
             loss = loss_to(node)
             if loss is not None and receiver.need:
-                total = symbols_to_send(receiver.need, loss, self._failure(receiver.need, is_idle=is_idle))
-                quota = max(quota, total - self.in_flight(receiver.counter))
+                need = receiver.need
+                is_live = self.tier is not None and not self.is_urgent
+                in_flight = self.in_flight(receiver.counter)
+                failure = live_failure(self, node, need, in_flight) if is_live else self._failure(need, is_idle=is_idle)
+                if failure is not None:
+                    quota = max(quota, symbols_to_send(need, loss, failure) - in_flight)
         self.quota = quota
 
     def _failure(self, need: int, *, is_idle: bool) -> float:

@@ -17,10 +17,18 @@ class Pacer:
         """`header_bytes`: what the medium adds to a datagram's plain text; `burst_bytes`: the modem's buffer."""
         self._seconds_per_byte = 8 / rate_bps
         self._header_bytes = header_bytes
+        self._burst_bytes = burst_bytes
         self._catch_up_s = min(CATCH_UP_S, burst_bytes * self._seconds_per_byte)
         self._next_at = float("-inf")
         self.sent_bytes = 0
         """Frames of the medium, since the start."""
+
+    def set_rate(self, rate_bps: float, now: float) -> None:
+        """Another rate from now on: what has left but is not paid for takes its time at the new one."""
+        before, self._seconds_per_byte = self._seconds_per_byte, 8 / rate_bps
+        self._catch_up_s = min(CATCH_UP_S, self._burst_bytes * self._seconds_per_byte)
+        if self._next_at > now:
+            self._next_at = now + (self._next_at - now) * self._seconds_per_byte / before
 
     def ready_at(self) -> float:
         """When the next datagram may leave; in the past: now."""

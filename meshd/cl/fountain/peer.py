@@ -10,6 +10,7 @@ import enum
 from typing import Final
 
 from meshd.cl.fountain.datagram import Opened
+from meshd.cl.fountain.delivery_meter import DeliveryMeter
 from meshd.cl.fountain.frames import U32_MAX, Heard, Report
 from meshd.cl.fountain.path_meter import PathMeter
 from meshd.cl.fountain.receiver import Receiver
@@ -62,6 +63,8 @@ class Peer:
         self.settings = settings
         self.receiver = receiver
         self.meter = PathMeter(rtt_s)
+        self.delivery: DeliveryMeter | None = None
+        """Where the bearer's rate is found."""
         self.life = Life.MUTE if is_mute else Life.UNKNOWN
         self.heard_at = -NEVER
         self.silenced_at = -NEVER
@@ -96,6 +99,11 @@ class Peer:
     def is_reachable(self) -> bool:
         """True when symbols may be sent to it, as it asks for them."""
         return self.life is Life.UP
+
+    @property
+    def loss(self) -> float | None:
+        """Measured, of what we send to it; None while it is not reachable."""
+        return self.meter.loss if self.life is Life.UP else None
 
     def is_heard(self, now: float) -> bool:
         """True when a datagram of it came of late."""

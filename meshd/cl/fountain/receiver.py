@@ -9,6 +9,8 @@ bounded: who sends more than that is answered nothing until there is room.
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from heapq import nlargest
+from operator import attrgetter
 from typing import Final
 
 from meshd.bundle.eid import Eid
@@ -25,6 +27,8 @@ OPEN_MAX_BYTES: Final = 64 * 1024 * 1024
 """their bytes, as announced, with what waits for other pieces."""
 STALE_S: Final = 60.0
 """An object without news for so long makes room when room is short."""
+HEARD_S: Final = 70.0
+"""Who was not heard for longer, a beacon and a little, was not asked in vain."""
 ANSWERED_MAX: Final = 4096
 """Objects answered that are remembered; older ones are answered by what the node makes of a second copy."""
 THREAD_BYTES: Final = 64 * 1024
@@ -148,7 +152,7 @@ class Receiver:
         content, item.digest = result
         assert isinstance(content, Content)
         item.symbols = {}
-        item.state = State.WAITING
+        item.state, item.precedence = State.WAITING, content.precedence
         if content.nodes and self._own_index not in content.nodes and not self._is_member(item.group):
             self._close(item, State.PASSED_OVER)
         elif content.piece is not None:
@@ -209,18 +213,35 @@ class Receiver:
         """True when the next report has something to say about finished objects."""
         return bool(self._answers)
 
+    @property
+    def answer_precedence(self) -> int:
+        """Of the most urgent object that waits to be answered; -1: there is none."""
+        return max((self._answered[object_id].precedence for object_id in self._answers), default=-1)
+
     def take_answers(self, count: int) -> list[IncomingObject]:
-        """At most so many objects, finished, to be mentioned in a report that leaves now."""
-        items = [self._answered[object_id] for object_id in list(self._answers)[:count]]
+        """At most so many objects, finished, to be mentioned in a report that leaves now: the most urgent first."""
+        items = [self._answered[object_id] for object_id in self._answers]
+        items = sorted(items, key=lambda item: -item.precedence)[:count] if len(items) > count else items
         for item in items:
             left = self._answers.pop(item.object_id) - 1
             if left:
                 self._answers[item.object_id] = left
         return items
 
-    def needs(self, count: int) -> list[tuple[bytes, int]]:
-        """What the first so many objects that are not answered need."""
-        return [(item.object_id, item.need) for _, item in zip(range(count), self._objects.values(), strict=False)]
+    def needs(self, count: int, now: float, heard_at: float) -> list[tuple[bytes, int]]:
+        """What so many objects that are not answered need: those with the latest news, for others may be given up.
+
+        Args:
+            heard_at: when the node was heard last. An object that it has been asked for in vain is forgotten.
+        """
+        items = list(self._objects.values())
+        if len(items) > count:
+            items = nlargest(count, items, key=attrgetter("touched_at"))
+        if heard_at + HEARD_S > now:
+            for item in items:
+                if item.is_given_up(now):
+                    self._drop(item)
+        return [(item.object_id, item.need) for item in items]
 
 
 def _open(code: FountainCode, object_bytes: int, symbol_bytes: int, symbols: dict[int, bytes]) -> object:

@@ -29,7 +29,9 @@ def make_report(peer: Peer, tags: Tags, epoch: int, room_bytes: int, now: float)
     room_bytes -= sum(map(frame_bytes, answers))
     frames += answers
     needs = min(room_bytes // NEED_BYTES, NEEDS_MAX, FRAMES_MAX - len(frames))
-    return frames + [Need(index, object_id, count) for object_id, count in peer.receiver.needs(needs)]
+    return frames + [
+        Need(index, object_id, count) for object_id, count in peer.receiver.needs(needs, now, peer.heard_at)
+    ]
 
 
 def _make_answers(peer: Peer, tags: Tags, epoch: int, count: int) -> list[Frame]:

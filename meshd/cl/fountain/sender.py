@@ -10,37 +10,32 @@ whole passes by the clock instead of by their needs.
 """
 
 import random
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from meshd.bundle.precedence import Precedence
+from meshd.cl.fountain.breach import Breach
 from meshd.cl.fountain.events import FailureReason, OutgoingRow
 from meshd.cl.fountain.fountain_code import FountainCode, fit_symbol, make_repairs
 from meshd.cl.fountain.frames import GROUP_MAX, MEMBERS_MAX, OBJECT_ID_BYTES, Group
-from meshd.cl.fountain.lane import Lane, Waiting
+from meshd.cl.fountain.lane import Lane, PeerOf, Waiting
+from meshd.cl.fountain.live_lane import LiveLane, live_failure
 from meshd.cl.fountain.object_format import (
     BUNDLE_HEAD_BYTES,
     PIECE_HEAD_BYTES,
     TRANSFER_ID_BYTES,
-    Piece,
+    cut_pieces,
     head_bytes,
     pack_bundles,
     pack_piece,
 )
 from meshd.cl.fountain.outgoing_bundles import Bundle, Bundles
-from meshd.cl.fountain.outgoing_object import BundleKey, OutgoingObject, Receiver
+from meshd.cl.fountain.outgoing_object import BundleKey, LaneKey, OutgoingObject, Receiver
 from meshd.cl.fountain.settings import FountainSettings
+from meshd.cl.fountain.under_way import UnderWay
 
-OPEN_MAX: Final = 512
-"""Objects under way to one destination, and"""
-OPEN_MAX_BYTES: Final = 24 * 1024 * 1024
-"""their bytes: some seconds of the bearer's rate, and what silent nodes have not acknowledged."""
-URGENT_MORE_BYTES: Final = 8 * 1024 * 1024
-"""Urgent ones may take more. With a largest bundle beyond each limit that is what a receiver has room for."""
-PIECES_MAX: Final = 256
-"""Objects that one bundle is cut into: its receiver has to hold them all."""
 GROUP_S: Final = 0.5
 """How often a group is explained while its symbols leave."""
 SWEEP_S: Final = 0.5
@@ -63,33 +58,40 @@ class Sender:
         code: FountainCode,
         rng: random.Random,
         work: Work,
-        loss_to: Callable[[int], float | None],
+        peer_of: PeerOf,
     ) -> None:
-        """`loss_to` a node: its measured loss; None while it is dead."""
-        self._settings = settings
-        # On a multicast bearer even a full object waits a moment for further receivers.
-        self._full_bytes = float("inf") if settings.is_multicast else settings.symbol_bytes
+        self._lane_of: dict[LaneKey, Lane] = {}
+        self.adopt(settings)
         self._code = code
         self._rng = rng
         self._work = work
-        self._loss_to = loss_to
-        self._lanes: list[deque[Lane]] = [deque() for _ in Precedence]
-        self._lane_of: dict[tuple[int, int], Lane] = {}
+        self._peer_of = peer_of
+        self._now = 0.0
+        """When this was last called with the time."""
+        self._lanes: list[deque[Lane]] = [deque() for _ in range(2 * len(Precedence))]
+        """By precedence, those of live bundles above the others."""
         self.bundles = Bundles()
-        self._objects: dict[bytes, OutgoingObject] = {}
-        self._open: Counter[int] = Counter()
-        self._open_bytes: Counter[int] = Counter()
-        self._numbers = 0
-        self._groups = 0
+        self._under_way = UnderWay()
+        self._objects = self._under_way.objects
+        self._numbers = self._groups = 0
         self._last: OutgoingObject | None = None
         self._sweep_at = float("inf")
         self._is_idle_served = False
         self.blind: set[int] = set()
         """Receivers that are silent now."""
+        self._breach: Breach | None = None
         self.mute: set[int] = set()
         """Those of them that never answer."""
-        self.source_sent = 0
-        self.symbols_sent = 0
+        self.source_sent = self.symbols_sent = 0
+
+    def adopt(self, settings: FountainSettings) -> None:
+        """Another rate: objects that are opened from now on are cut for it."""
+        self._settings = settings
+        self._seconds_per_byte = 8 / settings.rate_bps
+        for lane in self._lane_of.values():
+            lane.seconds_per_byte = self._seconds_per_byte
+        # On a multicast bearer even a full object waits a moment for further receivers.
+        self._full_bytes = float("inf") if settings.is_multicast else settings.symbol_bytes
 
     # Bundles.
 
@@ -97,7 +99,8 @@ class Sender:
         """Send this bundle to this node, or go on with it."""
         if self.bundles.recall(row.bundle, node):
             return
-        scope = self._scope(node)
+        self._now = now
+        scope = -1 if self._settings.is_multicast else node  # there all destinations are one
         shared, own = (scope, row.bundle, -1), (scope, row.bundle, node)
         bundle = self.bundles.get(own) or self.bundles.get(shared)
         self._is_idle_served = False
@@ -122,20 +125,18 @@ class Sender:
         return item.object_id in self._objects and len(item.bundles) == 1
 
     def _begin(self, key: BundleKey, row: OutgoingRow, node: int, now: float) -> None:
-        waiting = Waiting(key, row.chunks, sum(map(len, row.chunks)), row.expires_at, now, node)
-        lane = self._lane(row.precedence, key[0])
+        waiting = Waiting(key, row.chunks, sum(map(len, row.chunks)), row.expires_at, now, node, row.tier)
+        lane = self._lane((row.precedence, key[0], row.tier is not None))
         self.bundles.add(key, Bundle(row.bundle, lane, waiting))
         lane.add(waiting)
 
-    def _scope(self, node: int) -> int:
-        """On a multicast bearer all destinations are one."""
-        return -1 if self._settings.is_multicast else node
-
-    def _lane(self, precedence: int, scope: int) -> Lane:
-        lane = self._lane_of.get((precedence, scope))
+    def _lane(self, key: LaneKey) -> Lane:
+        lane = self._lane_of.get(key)
         if lane is None:
-            lane = self._lane_of[precedence, scope] = Lane(precedence, scope)
-            self._lanes[precedence].append(lane)
+            precedence, scope, is_live = key
+            lane = (LiveLane if is_live else Lane)(precedence, scope, self._seconds_per_byte)
+            self._lane_of[key] = lane
+            self._lanes[2 * precedence + is_live].append(lane)
         return lane
 
     def waiting_bytes(self, node: int) -> int:
@@ -146,7 +147,7 @@ class Sender:
 
     def count_open(self, node: int) -> int:
         """Objects under way to this node."""
-        return sum(node in item.receivers for item in self._objects.values())
+        return self._under_way.count_to(node)
 
     def has_open(self, node: int) -> bool:
         """True when something under way waits for this node's answer."""
@@ -164,6 +165,7 @@ class Sender:
 
     def next_symbol(self, counter: int, now: float) -> tuple[OutgoingObject, int, bytes] | None:
         """The symbol that leaves now with this counter; None: nothing may."""
+        self._now = now
         item = self._next_object(now)
         if item is None and not self._is_idle_served:
             self._is_idle_served = True
@@ -178,8 +180,15 @@ class Sender:
         self.source_sent += esi < item.source_symbols
         return item, esi, data
 
+    def begin_breach(self, breach: Breach | None) -> None:
+        """Nothing but this leaves from now on; None: everything may."""
+        self._breach, self._last = breach, None
+        self._is_idle_served = False
+
     def _next_object(self, now: float) -> OutgoingObject | None:
-        for lanes in reversed(self._lanes):
+        if self._breach is not None and self._breach.bundle is not None:
+            return self._breach.next_object(self.bundles, lambda lane: self._open_next(lane, now, 0), self._encode)
+        for lanes in reversed(self._lanes if self._breach is None else self._lanes[2 * self._breach.precedence_min :]):
             for _ in range(len(lanes)):
                 lane = lanes[0]
                 lanes.rotate(-1)
@@ -189,12 +198,15 @@ class Sender:
         return None
 
     def _next_of(self, lane: Lane, now: float) -> OutgoingObject | None:
+        for waiting in lane.late(self._peer_of, now):
+            for node in waiting.nodes:
+                self._give_up(waiting.key, node, FailureReason.LATE)
         while True:
-            item = lane.next_ready()
-            if item is None:
-                if self._opens_at(lane) > now:
-                    return None
-                self._open_next(lane, now)
+            item = lane.next_ready(now)
+            if (item is None or lane.prefers_news(item)) and self._opens_at(lane) <= now:
+                self._open_next(lane, now, self._settings.company_bytes)
+            elif item is None:
+                return None
             elif item.is_symbol_there:
                 return item
             else:
@@ -204,12 +216,6 @@ class Sender:
         """False when none of the nodes that the lane's first bundle is for can be sent to."""
         return any(node in self.blind or self._loss_to(node) is not None for node in lane.first_nodes)
 
-    def _may_open(self, lane: Lane) -> bool:
-        is_urgent = lane.precedence >= Precedence.FLASH
-        most_bytes = OPEN_MAX_BYTES + URGENT_MORE_BYTES * is_urgent
-        is_full = self._open[lane.scope] >= OPEN_MAX * (1 + is_urgent) or self._open_bytes[lane.scope] >= most_bytes
-        return not is_full and self._is_alive(lane)
-
     def get_timer(self, *, is_frozen: bool) -> float:
         """When something is to be done; while frozen, besides sending."""
         if is_frozen:
@@ -218,18 +224,26 @@ class Sender:
 
     def _opens_at(self, lane: Lane) -> float:
         at = lane.opens_at(self._full_bytes)
-        return float("inf") if at is None or not self._may_open(lane) else at
+        if at is None or not self._under_way.has_room(lane.scope, lane.precedence) or not self._is_alive(lane):
+            return float("inf")
+        return at
 
     def _grant(self, item: OutgoingObject, *, is_idle: bool = False) -> None:
-        item.set_quota(self._loss_to, is_idle=is_idle)
+        item.set_quota(self._loss_to, is_idle=is_idle, live_failure=self._live_failure)
         if item.may_send:
-            self._lane_of[item.precedence, item.scope].make_ready(item)
+            self._lane_of[item.lane_key].make_ready(item)
+
+    def _live_failure(self, item: OutgoingObject, node: int, need: int, in_flight: int) -> float | None:
+        return live_failure(item, need, in_flight, self._peer_of(node).meter, self._seconds_per_byte, self._now)
+
+    def _loss_to(self, node: int) -> float | None:
+        return self._peer_of(node).loss
 
     # Opening.
 
-    def _open_next(self, lane: Lane, now: float) -> None:
+    def _open_next(self, lane: Lane, now: float, company_bytes: int) -> None:
         room_bytes = self._settings.object_bytes
-        taken = lane.take_bundles(self._settings.company_bytes)
+        taken = lane.take_bundles(company_bytes)
         nodes = taken[0].nodes
         self._is_idle_served = False
         if head_bytes(len(nodes)) + BUNDLE_HEAD_BYTES + taken[0].size_bytes > room_bytes:
@@ -240,14 +254,8 @@ class Sender:
 
     def _open_pieces(self, lane: Lane, waiting: Waiting, now: float) -> None:
         """Cut a large bundle into objects of like size."""
-        bundle = b"".join(waiting.chunks)
         room_bytes = self._settings.object_bytes - head_bytes(len(waiting.nodes)) - PIECE_HEAD_BYTES
-        room_bytes = max(room_bytes, -(-len(bundle) // PIECES_MAX))
-        count = -(-len(bundle) // room_bytes)
-        step = -(-len(bundle) // count)
-        transfer_id = self._rng.randbytes(TRANSFER_ID_BYTES)
-        for offset in range(0, len(bundle), step):
-            piece = Piece(transfer_id, len(bundle), offset, bundle[offset : offset + step])
+        for piece in cut_pieces(b"".join(waiting.chunks), room_bytes, self._rng.randbytes(TRANSFER_ID_BYTES)):
             self._open_object(lane, pack_piece(lane.precedence, waiting.nodes, piece), [waiting], now)
 
     def _open_object(self, lane: Lane, data: bytes, taken: Sequence[Waiting], now: float) -> None:
@@ -257,11 +265,9 @@ class Sender:
         keys = [each.key for each in taken]
         object_id = self._rng.randbytes(OBJECT_ID_BYTES)
         item = OutgoingObject(
-            self._numbers, object_id, data, symbol_bytes, lane.precedence, lane.scope, keys, expires_at
+            self._numbers, object_id, data, symbol_bytes, lane.precedence, lane.scope, keys, expires_at, taken[0].tier
         )
-        self._objects[object_id] = item
-        self._open[lane.scope] += 1
-        self._open_bytes[lane.scope] += len(data)
+        self._under_way.add(item)
         for key in keys:
             self.bundles.open(key, item)
         for node in taken[0].nodes:
@@ -293,27 +299,25 @@ class Sender:
         item.repair_source, item.repairs = result
         item.is_encoding = False
         if item.may_send and item.object_id in self._objects:
-            self._lane_of[item.precedence, item.scope].make_ready(item)
+            self._lane_of[item.lane_key].make_ready(item)
 
     # What receivers say.
 
-    def take_report(self, node: int, echo: int, needs: Mapping[bytes, int]) -> None:
+    def take_report(self, node: int, echo: int, needs: Mapping[bytes, int], now: float) -> None:
         """What this node needed when the datagram with the counter `echo` had arrived.
 
         An object that it does not mention, though all that was sent of it had its chance to arrive, is either unknown
         to it or long complete: one more symbol finds that out.
         """
+        self._now = now
         self._is_idle_served = False
         for item in self._objects.values():
             receiver = item.receivers.get(node)
             if receiver is None or not item.sent:
                 continue
-            need = needs.get(item.object_id)
-            if need is None:
-                if item.last_counter > echo:
-                    continue
-                need = 1
-            receiver.need, receiver.counter = min(need, item.source_symbols), echo
+            if item.object_id not in needs and item.last_counter > echo:
+                continue
+            receiver.need, receiver.counter = min(needs.get(item.object_id, 1), item.source_symbols), echo
             self._grant(item)
 
     def get_digest(self, node: int, object_id: bytes) -> bytes | None:
@@ -339,23 +343,17 @@ class Sender:
 
     def _remove_receiver(self, item: OutgoingObject, node: int) -> None:
         item.receivers.pop(node, None)
-        if item.receivers or self._objects.pop(item.object_id, None) is None:
+        if item.receivers or not self._under_way.remove(item):
             self._grant(item)
-            return
-        item.quota = 0
-        self._open[item.scope] -= 1
-        self._open_bytes[item.scope] -= len(item.data)
+        else:
+            item.quota = 0
 
     # Links that come and go.
 
     def node_died(self, node: int) -> None:
         """Nothing more for this node for now. The owner is told that all failed; what is under way is kept."""
         self.bundles.orphan(node)
-        self._grant_all()
-
-    def node_revived(self) -> None:
-        """A dead node is heard again."""
-        self._grant_all()
+        self.grant_all()
 
     def set_blind(self, node: int, *, is_blind: bool) -> None:
         """A node falls silent, or is heard again."""
@@ -366,9 +364,10 @@ class Sender:
                 receiver.is_blind = is_blind
                 if is_blind:
                     receiver.begin_blind(self._settings.blind_overhead, self._settings.emcon_rtc)
-        self._grant_all()
+        self.grant_all()
 
-    def _grant_all(self) -> None:
+    def grant_all(self) -> None:
+        """A dead node is heard again, or silent: look anew at what may be sent."""
         self._is_idle_served = False
         for item in list(self._objects.values()):
             self._grant(item)
@@ -379,6 +378,7 @@ class Sender:
         """Give up what expired, and begin further passes of what goes blind."""
         if now < self._sweep_at:
             return
+        self._now = now
         self._sweep_at = now + SWEEP_S if self.bundles else float("inf")
         for key, nodes in self.bundles.find_expired(now):
             for node in nodes:

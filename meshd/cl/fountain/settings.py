@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of the fountain convergence layer on one bearer, and of each node on it (DESIGN section 5).
 
-Only the rate and the delay class of a bearer need configuring; everything else has a default that serves from a few
-kbit/s to some hundred Mbit/s. Reading the file and checking for colliding indexes is left to `meshd.settings`.
+Only the rate and the delay class of a bearer need configuring, and even the rate can be found; everything else has a
+default that serves from a few kbit/s to some hundred Mbit/s. Reading the file and checking for colliding indexes is
+left to `meshd.settings`.
 """
 
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class FountainSettings:
     """Our own."""
     index: int
     rate_bps: int
-    """What we may send, counted on frames of the medium."""
+    """What we may send, counted on frames of the medium; where it is found, what is known by now."""
     owd_s: float
     """One-way delay to begin with; measured later."""
     mtu_bytes: int = 1500
@@ -72,6 +73,10 @@ class FountainSettings:
     """From one pass to the next (ACP 142: EMCON_RTI)."""
     feedback_share: float = 0.05
     """Of our rate, at most, for reports and acknowledgements."""
+    ack_budget_bytes: int = 4096
+    """After a silence, what was not acknowledged may be with so many bytes at once; the rest keeps to the share."""
+    rate_max_bps: int | None = None
+    """The rate is found, between `rate_bps` and this; None: it is configured."""
     found_max: int = 0
     """So many members that are not configured become neighbours when they are heard."""
 

@@ -16,6 +16,7 @@ from meshd.bundle.eid import Eid
 from meshd.bundle.precedence import Precedence
 from meshd.bundle.record import BundleId
 from meshd.bundle.scan import scan_untrusted
+from meshd.bundle.supersession import Supersession
 from meshd.link.settings import BearerSettings, ConvergenceLayer, NeighbourSettings, RadioSettings
 from meshd.node.events import Event
 from meshd.security.boot_number import BootNumberError, DurableBootNumber
@@ -162,7 +163,11 @@ def make_pair(host: str = "127.0.0.1", rate_bps: int = RATE_BPS, **radio: Any) -
 
 
 def make_bundle(
-    sequence: int, size_bytes: int = 1000, precedence: Precedence = Precedence.ROUTINE
+    sequence: int,
+    size_bytes: int = 1000,
+    precedence: Precedence = Precedence.ROUTINE,
+    lifetime_ms: int = 3_600_000,
+    supersession: Supersession | None = None,
 ) -> tuple[BundleId, list[bytes]]:
     """A row to send: a real bundle in two chunks."""
     payload = random.Random(sequence).randbytes(size_bytes)
@@ -173,8 +178,9 @@ def make_bundle(
         flags=0,
         time_ms=DTN_MS - 1000,
         sequence=sequence,
-        lifetime_ms=3_600_000,
+        lifetime_ms=lifetime_ms,
         payload=payload,
         precedence=precedence,
+        supersession=supersession,
     )
     return scan_untrusted(data).id, [data[:20], data[20:]]

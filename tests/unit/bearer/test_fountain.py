@@ -14,6 +14,7 @@ from meshd.bearer.datagram_socket import TURN_DATAGRAMS, DatagramSocket
 from meshd.bearer.fountain_station import NOISE_PAUSE_S
 from meshd.bearer.sockets import Address
 from meshd.bundle.precedence import Precedence
+from meshd.bundle.supersession import Supersession
 from meshd.cl.fountain.sealer import Sealer
 from meshd.link.settings import Direction
 from meshd.node.events import (
@@ -143,6 +144,19 @@ async def test_flash_overtakes_bulk_at_the_next_datagram(nursery: trio.Nursery) 
     alpha.bearer.send_urgent(make_link(BRAVO), [flash])
     await bravo.told.until(lambda: len(received(bravo)) == 2)
     assert received(bravo) == [b"".join(flash[1]), b"".join(bulk[1])]
+
+
+async def test_a_live_bundle_that_would_be_late_comes_back_and_one_in_time_goes(nursery: trio.Nursery) -> None:
+    alpha, bravo = make_pair(rate_bps=500_000)
+    await connect(nursery, alpha, bravo)
+    tag = Supersession(b"stream", 1, 2)
+    late = make_bundle(1, 500_000, lifetime_ms=4000, supersession=tag)  # was made a second ago, and takes 8 s
+    small = make_bundle(2, 100, lifetime_ms=3_600_000, supersession=tag)
+    alpha.bearer.send_bundles(make_link(BRAVO), [late, small])
+    (failed,) = await alpha.told.wait_for(TransfersFailed)
+    assert (failed.ids, failed.reason.is_late) == ([late[0]], True)
+    await bravo.told.until(lambda: len(received(bravo)) == 1)
+    assert received(bravo) == [b"".join(small[1])]
 
 
 async def test_a_silent_node_hears_and_answers_afterwards(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of the fountain layer: keys, places, groups, what a silent neighbour needs, and what does not fit."""
 
+import re
 from pathlib import PurePosixPath
 
 import pytest
@@ -63,6 +64,37 @@ def test_a_satellite_link_takes_a_few_lines() -> None:
 
 def test_a_fast_bearer_has_a_larger_buffer() -> None:
     assert configuration(TEXT.replace("2 Mbit", "200 Mbit")).bearers[0].radio.modem_buffer_bytes == 1_250_000
+
+
+def test_a_rate_is_found_from_a_floor() -> None:
+    bearer = configuration(TEXT.replace('"2 Mbit/s"', '"auto"')).bearers[0]
+    assert (bearer.rate_bps, bearer.radio.rate_max_bps) == (64_000, 100_000_000)
+    between = '"auto"\nrate_min = "9600 bit/s"\nrate_max = "2 Mbit/s"'
+    bearer = configuration(TEXT.replace('"2 Mbit/s"', between)).bearers[0]
+    assert (bearer.rate_bps, bearer.radio.rate_max_bps) == (9600, 2_000_000)
+
+
+@pytest.mark.parametrize(
+    ("rate", "place", "reason"),
+    [
+        ('"2 Mbit/s"\nrate_min = "1 Mbit/s"', "rate_min", "the rate is configured"),
+        ('"2 Mbit/s"\nrate_max = "3 Mbit/s"', "rate_max", "the rate is configured"),
+        ('"auto"\nrate_min = "2 Mbit/s"\nrate_max = "1 Mbit/s"', "rate_min", "it is above rate_max"),
+        ('"auto"\nrate_min = "200 Mbit/s"', "rate_min", "it is above rate_max"),
+        ('"auto"\ndirection = "tx"', "rate", "it can't be found where nobody answers"),
+        ('"automatic"', "rate", "is not a rate"),
+    ],
+)
+def test_a_rate_that_cant_be_found_is_refused(rate: str, place: str, reason: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        configuration(TEXT.replace('"2 Mbit/s"', rate))
+    assert re.search(rf"bearer\[1\]\.{place}: .*{reason}", str(caught.value))
+
+
+def test_only_the_fountain_layer_finds_a_rate() -> None:
+    line = '[node]\nid = "dtn://a/"\n[[bearer]]\nname = "lan0"\nkind = "terrestrial"\nrate = "auto"\n'
+    with pytest.raises(SettingsError, match="only the fountain layer can find it"):
+        configuration(line)
 
 
 def test_everything_can_be_said() -> None:

@@ -53,3 +53,13 @@ def _burst(pacer: Pacer, now: float) -> int:
         pacer.spend(1000, now)
         count += 1
     return count
+
+
+def test_another_rate_holds_for_what_is_not_paid_for_yet() -> None:
+    pacer = Pacer(RATE_BPS, HEADER_BYTES, 10_000)
+    pacer.rest(0.0)
+    pacer.spend(1000, 0.0)
+    pacer.set_rate(RATE_BPS / 10, 0.0)
+    assert abs(pacer.ready_at() - 10 * SECONDS_PER_DATAGRAM) < 1e-9
+    pacer.set_rate(RATE_BPS, 5 * SECONDS_PER_DATAGRAM)
+    assert abs(pacer.ready_at() - 5.5 * SECONDS_PER_DATAGRAM) < 1e-9

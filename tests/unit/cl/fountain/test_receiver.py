@@ -52,12 +52,12 @@ def test_an_object_is_answered_when_its_last_bundle_is_durable(fixture: Fixture)
     fixture.give(b"object-1", pack_bundles(1, [OWN], [[b"one"], [b"two"]]))
     rows = fixture.receiver.arrived
     assert [row.data for row in rows] == [b"one", b"two"]
-    assert fixture.receiver.needs(9) == [(b"object-1", 0)]
+    assert fixture.receiver.needs(9, 0.0, 0.0) == [(b"object-1", 0)]
     fixture.receiver.accept([rows[0].transfer])
     assert fixture.answers() == []
     fixture.receiver.accept([rows[1].transfer])
     assert fixture.answers() == [(b"object-1", State.TAKEN)]
-    assert fixture.receiver.needs(9) == []
+    assert fixture.receiver.needs(9, 0.0, 0.0) == []
 
 
 def test_a_late_symbol_is_answered_again_but_gives_no_second_bundle(fixture: Fixture) -> None:
@@ -114,7 +114,7 @@ def test_symbols_of_another_size_are_passed_over(fixture: Fixture) -> None:
     receiver.take_symbol(Symbol(b"object-1", 3000, 0, 0, bytes(1000)), 0.0)
     receiver.take_symbol(Symbol(b"object-1", 3000, 1, 0, bytes(600)), 0.0)
     receiver.take_symbol(Symbol(b"object-1", 4000, 1, 0, bytes(1000)), 0.0)
-    assert receiver.needs(9) == [(b"object-1", 2)]
+    assert receiver.needs(9, 0.0, 0.0) == [(b"object-1", 2)]
     receiver.take_symbol(Symbol(b"object-2", 3000, 1, 0, bytes(1001)), 0.0)
     receiver.take_symbol(Symbol(b"object-3", 3000, 1, 0, bytes(3008)), 0.0)
     assert receiver.open_objects == 1
@@ -127,11 +127,11 @@ def test_open_objects_are_bounded_and_stale_ones_make_room(fixture: Fixture, mon
     assert fixture.receiver.open_objects == 2
     assert fixture.receiver.refused_objects == 3
     fixture.receiver.take_symbol(Symbol(b"object-9", 4000, 0, 0, bytes(1000)), STALE_S + 0.5)
-    assert [object_id for object_id, _ in fixture.receiver.needs(9)] == [b"object-1", b"object-9"]
+    assert [object_id for object_id, _ in fixture.receiver.needs(9, 0.0, 0.0)] == [b"object-1", b"object-9"]
 
 
 def test_the_same_symbol_twice_counts_once(fixture: Fixture) -> None:
     data = pack_bundles(1, [OWN], [[bytes(5000)]])
     fixture.give(b"object-1", data, range(2))
     fixture.give(b"object-1", data, range(2))
-    assert fixture.receiver.needs(9) == [(b"object-1", 2)]
+    assert fixture.receiver.needs(9, 0.0, 0.0) == [(b"object-1", 2)]
