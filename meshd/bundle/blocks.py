@@ -42,13 +42,14 @@ class BlockFlag(IntFlag):
 
 
 class BlockType(IntEnum):
-    """The block types that meshd reads (RFC 9171 section 9.1; 193 and 202 are from the private range)."""
+    """The block types that meshd reads (RFC 9171 section 9.1; 193, 201 and 202 are private ones)."""
 
     PAYLOAD = 1
     PREVIOUS_NODE = 6
     BUNDLE_AGE = 7
     HOP_COUNT = 10
     QUALITY_OF_SERVICE = 193
+    SUPERSESSION = 201
     PART = 202
 
 

@@ -18,13 +18,14 @@ from meshd.bundle.precedence import PRECEDENCE_DEFAULT, encode_precedence
 from meshd.bundle.primary import encode_primary, encode_primary_head
 from meshd.bundle.record import Part
 from meshd.bundle.scan import scan_untrusted
+from meshd.bundle.supersession import Supersession, encode_supersession
 
 HOP_LIMIT_DEFAULT: Final = 32
 """Of own bundles: above any mesh's diameter, low enough to end a loop soon."""
 
 _HEADS_MAX: Final = 4096
 # Block numbers of own bundles; the previous node block that a forwarder adds takes a free one.
-_HOP_COUNT_NUMBER, _PRECEDENCE_NUMBER, _PART_NUMBER, _AGE_NUMBER = 2, 3, 4, 5
+_HOP_COUNT_NUMBER, _PRECEDENCE_NUMBER, _PART_NUMBER, _AGE_NUMBER, _SUPERSESSION_NUMBER = 2, 3, 4, 5, 6
 _REPLICATED: Final = BlockFlag.REPLICATE_IN_FRAGMENTS
 
 
@@ -40,6 +41,7 @@ def build(
     *,
     precedence: int = PRECEDENCE_DEFAULT,
     part: Part | None = None,
+    supersession: Supersession | None = None,
     hop_limit: int = HOP_LIMIT_DEFAULT,
     age_ms: int | None = None,
     crc_type: int = CrcType.CRC32C,
@@ -52,6 +54,7 @@ def build(
         time_ms: creation time, DTN time in ms; 0 without a clock, and then `age_ms` is needed.
         precedence: 0 to 5; ROUTINE is expressed by leaving the block out.
         part: set when the payload is one of several parts of a message.
+        supersession: set when newer bundles are to drop it.
         hop_limit: 1 to 255; 0 leaves the block out.
         crc_type: of the primary and the payload block; extension blocks, which change on the way, carry none.
     """
@@ -65,6 +68,9 @@ def build(
     pieces = [b"\x9f", crc.sealed(crc_type, b"".join(pieces)), _steady_run(hop_limit, precedence)]
     if part is not None:
         pieces.append(extension_block(BlockType.PART, _PART_NUMBER, _REPLICATED, encode_part(part)))
+    if supersession is not None:
+        content = encode_supersession(supersession)
+        pieces.append(extension_block(BlockType.SUPERSESSION, _SUPERSESSION_NUMBER, _REPLICATED, content))
     if age_ms is not None:
         pieces.append(extension_block(BlockType.BUNDLE_AGE, _AGE_NUMBER, _REPLICATED, cbor.encode_uint(age_ms)))
     head = (b"\x86\x01\x01\x00" if crc_type else b"\x85\x01\x01\x00") + cbor.encode_uint(crc_type)

@@ -24,6 +24,7 @@ from meshd.bundle.precedence import Precedence
 from meshd.bundle.primary import PRIMARY_START, PrimaryHead, is_crc_right, read_primary_head, read_primary_tail
 from meshd.bundle.record import Part, bundle_id_text
 from meshd.bundle.scan import scan_untrusted
+from meshd.bundle.supersession import Supersession
 
 DUMP_VERSION: Final = 1
 
@@ -36,6 +37,7 @@ _BLOCK_NAMES: Final = {
     11: "block_integrity",
     12: "block_confidentiality",
     193: "quality_of_service",
+    201: "supersession",
     202: "part",
 }
 _RECORD_FLAGS: Final = BundleFlag.IS_ADMIN_RECORD | BundleFlag.IS_FRAGMENT
@@ -52,7 +54,8 @@ def dump_untrusted(data: bytes) -> Dump:
         flags names in lower case (`bit_N` for an unknown bit). `fragment_offset` and `total_adu_bytes` are None
         unless it is a fragment. A block has `type`, `name` (None if unknown), `number`, `flags`, `crc`, `data_bytes`
         and, by type: `node` (previous node); `age_ms`; `hop_limit`, `hop_count`; `precedence`; `first_time_ms`,
-        `first_sequence`, `index`, `offset_bytes`, `is_last` (part); `status_report` (payload of an administrative
+        `first_sequence`, `index`, `offset_bytes`, `is_last` (part);
+        `key` in hexadecimal, `sequence`, `tier` (supersession); `status_report` (payload of an administrative
         record). `errors` are sentences, empty for a sound bundle.
     """
     errors: list[str] = []
@@ -144,6 +147,8 @@ def _content(data: bytes, block: BlockExtent, head: PrimaryHead) -> Dump:
             return {"node": value.uri}
         case Part():
             return {name: getattr(value, name) for name in value.__struct_fields__}
+        case Supersession(key, sequence, tier):
+            return {"key": key.hex(), "sequence": sequence, "tier": tier}
         case (hop_limit, hop_count):
             return {"hop_limit": hop_limit, "hop_count": hop_count}
         case int() if block.type == BlockType.BUNDLE_AGE:

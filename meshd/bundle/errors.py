@@ -15,7 +15,8 @@ class BundleError(RemoteProtocolError):
         reason: one word or two joined by a hyphen, from a fixed set: `truncated`, `cbor`, `oversize`, `version`, `eid`,
             `flags`, `crc`, `crc-type`, `primary`, `block`, `block-number`, `block-count`, `payload`, `trailing`,
             `age`, `hop-count`, `previous-node`, `precedence`, `part`, `fragment`, `admin-record`, `bundle-id`,
-            `trace-report`.
+            `trace-report`,
+            `supersession`.
     """
 
     def __init__(self, reason: str, message: str) -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The extension blocks that meshd knows: what is in them, and reading all of a bundle's at once.
 
-Previous node, bundle age and hop count are RFC 9171 section 4.4; quality of service (193) is ION's, part (202) is
-meshd's own. Blocks of other types are carried along unread; what their flags ask for (RFC 9171 section 4.2.4) is
-noted.
+Previous node, bundle age and hop count are RFC 9171 section 4.4; quality of service (193) is ION's, supersession
+(201) and part (202) are meshd's own. Blocks of other types are carried along unread; what their flags ask for (RFC
+9171 section 4.2.4) is noted.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from meshd.bundle.eid import Eid, check_node_id, decode_eid_untrusted
 from meshd.bundle.errors import BundleError
 from meshd.bundle.precedence import PRECEDENCE_DEFAULT, read_precedence
 from meshd.bundle.record import Part
+from meshd.bundle.supersession import Supersession, read_supersession
 
 HOP_LIMIT_MAX: Final = 255
 REMEMBERED_MAX: Final = 4096
@@ -35,6 +36,7 @@ class Extensions(NamedTuple):
     previous_node: Eid | None
     precedence: int
     part: Part | None
+    supersession: Supersession | None
     must_delete: bool
     """A block of unknown type asks that the bundle be deleted where it can't be processed."""
     must_report: bool
@@ -89,10 +91,12 @@ def read_value(data: bytes, block: BlockExtent) -> Any:
     """Decode the data of a block of a known type; None for an unknown one and for the payload.
 
     Returns:
-        Eid (previous node), int (age in ms), (hop limit, hop count), Precedence or Part.
+        Eid (previous node), int (age in ms), (hop limit, hop count), Precedence, Supersession or
+        Part.
 
     Errors:
-        BundleError: `previous-node`, `age`, `hop-count`, `precedence` or `part`: the data is not what this type holds.
+        BundleError: `previous-node`, `age`, `hop-count`, `precedence`, `supersession` or `part`: the data is not what
+            this type holds.
     """
     if block.type not in _KNOWN:
         return None
@@ -125,9 +129,10 @@ _KNOWN: Final[dict[int, tuple[Callable[[bytes, int], tuple[object, int]], str]]]
     BlockType.BUNDLE_AGE: (cbor.read_uint, "age"),
     BlockType.HOP_COUNT: (read_hop_count, "hop-count"),
     BlockType.QUALITY_OF_SERVICE: (read_precedence, "precedence"),
+    BlockType.SUPERSESSION: (read_supersession, "supersession"),
     BlockType.PART: (read_part, "part"),
 }
-_CHANGING: Final = frozenset((BlockType.BUNDLE_AGE, BlockType.PART))
+_CHANGING: Final = frozenset((BlockType.BUNDLE_AGE, BlockType.SUPERSESSION, BlockType.PART))
 """What they say differs from bundle to bundle: not worth remembering."""
 _USUAL_HEADS: Final = (b"\x85", b"\x86")
 _ODD_TYPES: Final = (b"\x18\x01", b"\x19\x00", b"\x1a\x00", b"\x1b\x00")
@@ -138,6 +143,7 @@ _PREVIOUS_NODE: Final = int(BlockType.PREVIOUS_NODE)
 _BUNDLE_AGE: Final = int(BlockType.BUNDLE_AGE)
 _HOP_COUNT: Final = int(BlockType.HOP_COUNT)
 _QUALITY_OF_SERVICE: Final = int(BlockType.QUALITY_OF_SERVICE)
+_SUPERSESSION: Final = int(BlockType.SUPERSESSION)
 _PART: Final = int(BlockType.PART)
 _DELETE_BUNDLE: Final = int(BlockFlag.DELETE_BUNDLE_IF_UNPROCESSABLE)
 _REPORT: Final = int(BlockFlag.REPORT_IF_UNPROCESSABLE)
@@ -209,6 +215,7 @@ def _extensions(values: dict[int, Any], unknown_flags: int) -> Extensions:
         values.get(_PREVIOUS_NODE),
         values.get(_QUALITY_OF_SERVICE, _ROUTINE),
         values.get(_PART),
+        values.get(_SUPERSESSION),
         unknown_flags & _DELETE_BUNDLE != 0,
         unknown_flags & _REPORT != 0,
     )

@@ -6,6 +6,7 @@ import msgspec
 from meshd.bundle.blocks import BundleFlag
 from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId, Part
+from meshd.bundle.supersession import Supersession
 
 
 class Flow(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
@@ -26,6 +27,7 @@ class Flow(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     precedence: int
     """0 DEFERRED to 5 OVERRIDE; ROUTINE without the block."""
     part: Part | None
+    supersession: Supersession | None
     must_delete: bool
     """A block of a type unknown here asks for the bundle's deletion (RFC 9171 section 5.6 step 4)."""
     must_report: bool
@@ -104,6 +106,11 @@ class BundleHeader(msgspec.Struct, frozen=True, gc=False):
     def part(self) -> Part | None:
         """Which piece of a message it carries."""
         return self.flow.part
+
+    @property
+    def supersession(self) -> Supersession | None:
+        """What it supersedes, and by what it is superseded."""
+        return self.flow.supersession
 
     @property
     def must_delete(self) -> bool:

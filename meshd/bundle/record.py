@@ -14,6 +14,7 @@ import msgspec
 
 from meshd.bundle.eid import Eid, parse_eid
 from meshd.bundle.errors import BundleError
+from meshd.bundle.supersession import Supersession
 
 
 class BundleId(NamedTuple):
@@ -140,3 +141,5 @@ class BundleRecord(msgspec.Struct, gc=False):
     """Who gets status reports about it; None where its flags ask for none."""
     total_adu_bytes: int = 0
     """Of the ADU of which a fragment carries an extent; 0 when it is not a fragment."""
+    supersession: Supersession | None = None
+    """What it supersedes."""

@@ -297,9 +297,10 @@ def _steady_bytes(run: bytes, extensions: Extensions) -> int | None:
     """How much of the extension blocks is the same in the flow's next bundle; None when that can't be told.
 
     All of it without a bundle age block; up to the age where that block stands last and has no CRC. What looks like
-    its head may be something else: then what is before it is no run of blocks. A part block is another every time.
+    its head may be something else: then what is before it is no run of blocks. A part block is another every time, and
+    a supersession block soon.
     """
-    if extensions.part is not None:
+    if extensions.part is not None or extensions.supersession is not None:
         return None
     if extensions.age_ms is None:
         return len(run)

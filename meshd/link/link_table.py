@@ -6,12 +6,15 @@ from typing import Final
 
 from meshd.base.limits import INLINE_SIZE_MAX_BYTES
 from meshd.bundle.eid import Eid
-from meshd.bundle.precedence import PRECEDENCE_DEFAULT
+from meshd.bundle.precedence import PRECEDENCE_DEFAULT, Precedence
+from meshd.bundle.record import BundleId
 from meshd.link.identity import LinkId
 from meshd.link.metric import LinkMetric, LinkSample, came_up, measured, seeded_by, went_down
-from meshd.link.settings import BearerSettings, ConvergenceLayer, NeighbourSettings, Posture
+from meshd.link.settings import BearerSettings, ConvergenceLayer, NeighbourSettings, Posture, TlsPolicy
 from meshd.link.switching import Choice, Score, choose_anew, evaluate
 
+UNRESTRAINED: Final = Precedence.OVERRIDE + 2
+"""Above every floor."""
 SCORED_BYTES: Final = 64 * 1024
 """Links to one neighbour are put in order by the time that so much takes."""
 
@@ -63,6 +66,10 @@ class LinkTable:
         self._links: dict[LinkId, Link] = {}
         self._by_neighbour: dict[Eid, list[Link]] = {}
         self._postures: dict[str, Posture] = {}
+        self._floors: dict[str, int] = {}
+        self._let_through: BundleId | None = None
+        self.floor_max = 0
+        """No bearer holds back bundles of this precedence or above."""
         self._ceilings: dict[LinkId, int] = {}
         self._layers: dict[LinkId, ConvergenceLayer] = {}
         self._choices: dict[Eid, Choice] = {}
@@ -75,6 +82,10 @@ class LinkTable:
         self.version += 1
         wanted = {LinkId(neighbour.bearer, neighbour.node) for neighbour in neighbours}
         self._ceilings = {LinkId(each.bearer, each.node): each.precedence_max for each in neighbours}
+        self._elsewhere: dict[Eid, int] = {}
+        for each in neighbours:
+            lowest = min(each.precedence_max, self._elsewhere.get(each.node, each.precedence_max))
+            self._elsewhere[each.node] = lowest
         self._layers = {LinkId(each.bearer, each.node): each.cl for each in neighbours}
         for link_id in sorted(wanted, key=str):
             if link_id in self._links:
@@ -120,10 +131,28 @@ class LinkTable:
         link = self._links.get(link_id)
         return None if link is None else link.metric
 
-    def set_postures(self, postures: Mapping[str, Posture]) -> None:
-        """What may leave each bearer; a bearer that is not named is OPEN."""
+    def set_postures(
+        self,
+        postures: Mapping[str, Posture],
+        floors: Mapping[str, int] | None = None,
+        let_through: BundleId | None = None,
+    ) -> None:
+        """What may leave each bearer; a bearer that is not named is OPEN. `floors`: the least precedence, where
+        restricted; for one bundle there is none.
+        """
         self.version += 1
         self._postures = dict(postures)
+        self._floors = dict(floors or {})
+        self._let_through = let_through
+        self.floor_max = max(self._floors.values(), default=0)
+
+    def standing(self, bundle: BundleId, precedence: int) -> int:
+        """What counts before a floor: the precedence, or more than any for the one bundle that is let through."""
+        return UNRESTRAINED if bundle == self._let_through else precedence
+
+    def floor(self, bearer: str) -> int:
+        """Bundles below this precedence wait there."""
+        return self._floors.get(bearer, 0)
 
     def posture(self, bearer: str) -> Posture:
         """Of one bearer."""
@@ -142,8 +171,17 @@ class LinkTable:
         return self._links.get(link_id)
 
     def precedence_max(self, link_id: LinkId) -> int:
-        """What this neighbour may claim at most; a neighbour that is not configured any more may claim ROUTINE."""
-        return self._ceilings.get(link_id, PRECEDENCE_DEFAULT)
+        """What this neighbour may claim at most: as configured for the link; or as on its other bearers, if whoever is
+        found here has proven who it is; or else, also when it is not configured any more, ROUTINE.
+        """
+        ceiling, bearer = self._ceilings.get(link_id), self._bearers[link_id.bearer]
+        if ceiling is None and (bearer.radio.discovery or bearer.tls is TlsPolicy.REQUIRE):
+            ceiling = self._elsewhere.get(link_id.neighbour)
+        return PRECEDENCE_DEFAULT if ceiling is None else ceiling
+
+    def keeps_order(self, link_id: LinkId) -> bool:
+        """Whether what it was handed leaves in that order, so that nothing overtakes; known of what is configured."""
+        return self._layers.get(link_id, ConvergenceLayer.FOUNTAIN) is not ConvergenceLayer.FOUNTAIN
 
     def transfer_mtu_bytes(self, link_id: LinkId) -> int:
         """The largest bundle that this neighbour takes."""
@@ -161,7 +199,7 @@ class LinkTable:
     def is_usable(self, link_id: LinkId) -> bool:
         """Up, and frames may leave its bearer."""
         link = self._links.get(link_id)
-        return link is not None and link.is_up and self.posture(link_id.bearer) is Posture.OPEN
+        return link is not None and link.is_up and self.posture(link_id.bearer).may_send
 
     def usable_links(self, neighbour: Eid) -> Sequence[LinkId]:
         """Links to this neighbour that are up and may transmit: the chosen one first, the others by their scores."""

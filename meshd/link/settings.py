@@ -41,10 +41,15 @@ class Posture(enum.Enum):
 
     OPEN = "OPEN"
     RESTRICTED = "RESTRICTED"
-    """Marked flows within a quota; whoever can't hold it to that keeps it as silent as RX_ONLY."""
+    """Marked flows within a quota and a duty cycle."""
     RX_ONLY = "RX_ONLY"
     OFF = "OFF"
-    """The device itself is down; whoever can't take it down keeps it as silent as RX_ONLY."""
+    """Nothing leaves, and the device itself is down."""
+
+    @property
+    def may_send(self) -> bool:
+        """Whether anything of this node may leave at all."""
+        return self in (Posture.OPEN, Posture.RESTRICTED)
 
 
 class TlsPolicy(enum.Enum):
@@ -78,8 +83,38 @@ class RadioSettings:
     """Further passes to a silent node (ACP 142: EMCON_RTC)."""
     emcon_rti_s: int = 60
     """From one pass to the next (ACP 142: EMCON_RTI)."""
+    ack_budget_bytes: int = 4096
+    """Of acknowledgements that were put off by a silence, at once after it; the rest is paced."""
+    rate_max_bps: int | None = None
+    """The rate is found, between that of the bearer and this; None: it is configured."""
     discovery: bool = False
     """Members of the mission that are heard become neighbours, though they are not configured."""
+
+
+class HookFailure(enum.Enum):
+    """What comes of a bearer's hook that fails."""
+
+    ALARM = "alarm"
+    DOWN = "down"
+    """An alarm, and the device is set down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A command that is told each posture of a bearer, such as one for the radio's transmit inhibit."""
+
+    command: tuple[str, ...]
+    """The posture is added as its last argument."""
+    timeout_s: int
+    failure: HookFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """Frames may go to it whatever the posture, such as a radio's own control port; both have to match."""
+
+    mac: str
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +130,7 @@ class BearerSettings:
     listen: str | None
     """Address and port that TCPCLv4 listens on, such as `[::]:4556`; None: dials only."""
     rate_bps: int
-    """Configured rate of the bearer; seeds the link metric."""
+    """Configured rate of the bearer, or the floor of one that is found; seeds the link metric."""
     mark: int
     """SO_MARK of every socket of this bearer; 0: none, which needs no privilege."""
     keepalive_s: int
@@ -113,6 +148,16 @@ class BearerSettings:
     mdns: bool = False
     """Say by multicast DNS where TCPCLv4 listens, and learn from others where they do."""
     radio: RadioSettings = RadioSettings()
+    management: tuple[Station, ...] = ()
+    """Whom the gate lets frames out to in any case."""
+    assured: bool = False
+    """RX_ONLY is refused where the kernel leaves a path open."""
+    hook: Hook | None = None
+    dlep: str | None = None
+    """Address and port of the modem's control port, which tells rates and destinations by DLEP (RFC 8175); None: no
+    modem speaks it.
+    """
+    dlep_heartbeat_s: int = 10
 
     @property
     def is_line(self) -> bool:

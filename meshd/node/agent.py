@@ -26,10 +26,11 @@ from meshd.node.forwarding import Forwarding
 from meshd.node.fragmentation import Fragmentation
 from meshd.node.large_reception import LargeReception
 from meshd.node.link_changes import LinkChanges
+from meshd.node.live_bundles import LiveBundles
 from meshd.node.reassembly import Reassembly
 from meshd.node.reception import Reception
 from meshd.node.recovered import resume_copies, take_over
-from meshd.node.replication import Copies, begin
+from meshd.node.replication import Copies
 from meshd.node.sent_messages import MessageState, SentMessages, message_id_of
 from meshd.node.settings import NodeSettings
 from meshd.node.state import NodeState
@@ -76,6 +77,7 @@ class Agent:
             self._trace,
             self.advertising,
         )
+        self._live = LiveBundles(self._state, self.forwarding, self._delete)
         links = LinkChanges(self._state, self.forwarding, self.advertising)
         large = LargeReception(self._state, self._reports, self._reception, self.forwarding.brought_again)
         self._resumed: dict[BundleId, Copies] = {}
@@ -100,8 +102,8 @@ class Agent:
             ev.StoringBegun: Departure(self._state, self.forwarding).begin,
             ev.StoringFailed: self._on_storing_failed,
             ev.LinkWritable: lambda event, _: self.forwarding.writable(event.link, event.credit_bytes),
-            ev.TransfersAcknowledged: self._on_transfers_acknowledged,
-            ev.TransfersFailed: self.forwarding.failed,
+            ev.TransfersAcknowledged: lambda event, now: self.forwarding.acknowledged(event.link, event.ids, now),
+            ev.TransfersFailed: self._live.failed,
             ev.DataUnreadable: self._on_data_unreadable,
             ev.BundleFragmented: self._on_bundle_fragmented,
             ev.BundleJoined: self._reassembly.joined_in_pieces,
@@ -111,7 +113,7 @@ class Agent:
             ev.SubmissionAborted: lambda event, _: self._applications.abort(event.submission),
             ev.ReceiverAttached: self._on_receiver_attached,
             ev.ReceiverDetached: self._on_receiver_detached,
-            ev.DeliveryConfirmed: self._on_delivery_confirmed,
+            ev.DeliveryConfirmed: lambda event, now: self._applications.confirmed(event.receiver, event.message, now),
             ev.BundleCancelled: self._on_bundle_cancelled,
             ev.TimerFired: self._on_timer_fired,
         }
@@ -119,7 +121,8 @@ class Agent:
     def handle(self, event: ev.Event, now: float) -> list[Command]:
         """Decide. `now` is monotonic seconds and never goes back."""
         self._handlers[type(event)](event, now)
-        sends = self.forwarding.pump()
+        sends = self.forwarding.pump(now)
+        self._live.drop_left_out(now)
         commands = self._state.take_commands()
         commands.extend(sends)
         wake_at = self._next_wake()
@@ -207,7 +210,7 @@ class Agent:
         self.advertising.recover(event.notes, now)
         self._expire(now)
         for entry in entries:
-            if table.get(entry.record.id) is entry:
+            if table.get(entry.record.id) is entry and self._live.admits(entry, now):
                 self._dispatch(entry, now)
 
     def _on_bundles_stored(self, event: ev.BundlesStored, now: float) -> None:
@@ -232,6 +235,8 @@ class Agent:
                 original = self._fragmentation.settle(row.id)
                 if original is not None:
                     self.forwarding.was_cut(original, now)
+            if entry.record.supersession is not None and not self._live.admits(entry, now):
+                continue
             destination = entry.record.destination
             is_onward = onward.get(destination)
             if is_onward is None:
@@ -266,9 +271,6 @@ class Agent:
         state.note_again(event.notes, event.tells)
         state.report("store.failed", bundles=len(event.ids), reason=event.reason)
 
-    def _on_transfers_acknowledged(self, event: ev.TransfersAcknowledged, now: float) -> None:
-        self.forwarding.acknowledged(event.link, event.ids, now)
-
     def _on_data_unreadable(self, event: ev.DataUnreadable, now: float) -> None:
         for bundle in event.ids:
             entry = self._state.table.get(bundle)
@@ -292,9 +294,6 @@ class Agent:
 
     def _on_receiver_detached(self, event: ev.ReceiverDetached, now: float) -> None:
         self._applications.offer(self._state.delivery.detach(event.receiver))
-
-    def _on_delivery_confirmed(self, event: ev.DeliveryConfirmed, now: float) -> None:
-        self._applications.confirmed(event.receiver, event.message, now)
 
     def _on_bundle_cancelled(self, event: ev.BundleCancelled, now: float) -> None:
         reason = f"cancelled by {event.by}"
@@ -354,7 +353,7 @@ class Agent:
         """To an application here, if this node is a member, and onwards to the other members."""
         record = entry.record
         resumed = self._resumed.pop(record.id, None)
-        copies = entry.copies or resumed or begin(record, members, self._state.settings.id)
+        copies = entry.copies or resumed or self._state.begin_copies(record, members)
         if not copies.is_delivered:
             if record.id.fragment_offset >= 0:
                 entry.copies = copies

@@ -66,7 +66,8 @@ class Applications:
         if event.is_last:
             submission.is_complete = True
             self._state.releases.extend(submission.parts[:-1])
-            self._state.messages.add(self._message(event, submission, entry))
+            if event.is_followed:
+                self._state.messages.add(self._message(event, submission, entry))
 
     def abort(self, number: int) -> None:
         """Forget what was handed over so far; nothing happens once the message is complete."""
@@ -228,6 +229,7 @@ class Applications:
             flags=flags,
             timestamp=(time_ms, sequence),
             part=part,
+            supersession=event.supersession,
             held=not event.is_last,
         )
 

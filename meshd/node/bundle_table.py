@@ -11,12 +11,14 @@ from typing import Final
 
 import msgspec
 
+from meshd.bundle.eid import Eid
 from meshd.bundle.header import BundleHeader
 from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
 from meshd.link.identity import LinkId
 from meshd.node.expiries import Expiries
 from meshd.node.parked_bundles import Kind, ParkedBundles
 from meshd.node.replication import Copies
+from meshd.node.superseding import Superseding
 
 INLINE_MAX_BYTES: Final = 32 * 1024 * 1024
 """Encoded bundles kept in memory beside the store, so that what passes through need not be read back."""
@@ -80,6 +82,8 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     attempts: int = 0
     copies: Copies | None = None
     """Of a bundle to a group: where it still has to go."""
+    returned_by: Eid | None = None
+    """The neighbour that has brought it while it was here."""
 
 
 class BundleTable:
@@ -93,6 +97,7 @@ class BundleTable:
         """For bundles that are arriving piece by piece and are not here yet."""
         self.inline_bytes = 0
         self.parked = ParkedBundles()
+        self.superseding = Superseding()
         self._entries: dict[BundleId, Entry] = {}
         self._expiries: Expiries[Entry] = Expiries()
         self.get: Callable[[BundleId], Entry | None] = self._entries.get
@@ -188,6 +193,8 @@ class BundleTable:
         """Let a bundle go."""
         record = entry.record
         del self._entries[record.id]
+        if record.supersession is not None:
+            self.superseding.discard(record)
         self.size_bytes -= record.size_bytes
         if entry.inline is not None:
             self.drop_inline(entry)

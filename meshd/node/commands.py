@@ -223,6 +223,14 @@ class PartAccepted:
 
 
 @dataclass(frozen=True, slots=True)
+class NeighbourFallsSilent:
+    """By its plan of emission control: over these links it is sent to blind, for so many seconds; 0: not known."""
+
+    links: Sequence[LinkId]
+    for_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class WakeAt:
     """Send TimerFired at this monotonic time; replaces the earlier wish. None: no timer."""
 
@@ -241,6 +249,7 @@ Command = (
     | SubmissionAccepted
     | SubmissionRefused
     | PartAccepted
+    | NeighbourFallsSilent
     | WakeAt
     | Report
 )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the bundle protocol agent is told. What happens per bundle comes as rows of a batch event."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -10,6 +10,8 @@ from meshd.base.limits import INLINE_SIZE_MAX_BYTES
 from meshd.bundle.eid import Eid
 from meshd.bundle.header import BundleHeader
 from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
+from meshd.bundle.supersession import Supersession
+from meshd.emcon.schedule import Schedule
 from meshd.link.identity import LinkId
 from meshd.link.metric import LinkSample
 from meshd.link.settings import Posture
@@ -67,6 +69,12 @@ class PosturesChanged:
     postures: dict[str, Posture]
     until_ms: int | None = None
     """DTN time in ms at which the order for them ends; None: no end is known."""
+    floors: Mapping[str, int] = field(default_factory=dict)
+    """Bundles below this precedence wait, by bearer."""
+    let_through: BundleId | None = None
+    """This one waits for no floor."""
+    plan: Schedule | None = None
+    """When what radiates is silent, as `emcon.silence_plan` has it, while a schedule decides; None: none does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +213,8 @@ class RefusalReason(msgspec.Struct, frozen=True, gc=False):
     session_ended: bool
     """It was not refused: its session ended before it was acknowledged."""
     text: str
+    is_late: bool = False
+    """It was not sent, for it would have arrived after its lifetime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +288,10 @@ class MessageSubmitted:
     data: bytes
     """Of this part; every part but the last is exactly PART_SIZE_BYTES long."""
     is_last: bool
+    supersession: Supersession | None = None
+    """Only of a message of one part."""
+    is_followed: bool = True
+    """False: nobody asks what becomes of it, and it takes no place among the messages that can be asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ posture changes), what is queued or waiting is decided anew; what is in flight i
 """
 
 from collections.abc import Sequence
-from heapq import heappop, heappush
 from typing import Final
+
+from msgspec import structs
 
 from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId, adu_of, bundle_ref
@@ -20,7 +21,8 @@ from meshd.node.link_limits import LinkLimits, Room
 from meshd.node.link_queues import LinkQueues
 from meshd.node.recovered import unpark
 from meshd.node.replication import Copies
-from meshd.node.route_view import RouteView
+from meshd.node.retries import Retries
+from meshd.node.route_view import RouteView, ViewForSize
 from meshd.node.sent_messages import message_id_of
 from meshd.node.state import REPORTS_PER_BATCH, NodeState
 from meshd.node.status_reports import StatusReports
@@ -43,11 +45,11 @@ class Forwarding:
         self.router = router
         self._queues = LinkQueues(state, fragmentation.growth_bytes)
         self.writable, self.pump = self._queues.writable, self._queues.pump
+        self.take_left_out, self.note_late = self._queues.take_left_out, self._queues.note_late
         self.view = RouteView(state, self._queues.backlog_bytes)
         self._limits = LinkLimits(state.links, self.view, fragmentation, self._queues.queue)
         self._to_groups: dict[Entry, None] = {}
-        self._retries: list[tuple[float, int, BundleId]] = []
-        self._retry_number = 0
+        self._retries = Retries()
         self._review_at: float | None = None
 
     def queued(self, link_id: LinkId) -> tuple[int, int]:
@@ -58,12 +60,17 @@ class Forwarding:
         """Bundles handed to the link's convergence layer and not acknowledged yet."""
         return self._queues.count_in_flight(link_id)
 
-    def forward(self, entry: Entry, now: float, *, only_whole: bool = False) -> None:
+    def forward(self, entry: Entry, now: float, *, only_whole: bool = False, may_copy: bool = True) -> None:
         """Steps 2 to 4 of section 5.4: queue it, or note why not (5.4.1); leave it if it may have to be cut."""
         if entry.copies is not None:
             self._forward_copies(entry, now)
             return
-        decision = self.router.choose_next_hops(entry.record, self.view, now)
+        record = entry.record
+        links = self._state.links
+        view: RouteView | ViewForSize = self.view
+        if links.floor_max:
+            view = self.view.for_precedence(links.standing(record.id, record.precedence))
+        decision = self.router.choose_next_hops(entry.record, view, now)
         if isinstance(decision, Forward):
             link_id = decision.links[0]
             queue = self._queues.queue(link_id)
@@ -71,12 +78,16 @@ class Forwarding:
                 self.review(decision.until, now)
             if entry.record.size_bytes > queue.size_limit_bytes or decision.volumes_bytes or decision.needs_copies:
                 if not only_whole:
-                    self._forward_limited(entry, decision, now)
+                    self._forward_limited(entry, decision, now, may_copy=may_copy)
                 return
             self._queues.push(link_id, entry)
             entry.state, entry.link, entry.reason = BundleState.QUEUED, link_id, ""
             return
-        self._state.table.wait(entry, decision.reason)
+        if decision.may_spray and may_copy:
+            self._begin_copies(entry, now)
+            return
+        held = "" if view is self.view else " (emission control holds back bundles of this precedence)"
+        self._state.table.wait(entry, decision.reason + held)
         if decision.wake_at is not None:
             self.review(decision.wake_at, now)
         self._forward_displaced(self.router.take_displaced(), now)
@@ -93,12 +104,16 @@ class Forwarding:
             if entry is not None and entry.state is BundleState.WAITING:
                 self.forward(entry, now)
 
-    def _forward_limited(self, entry: Entry, decision: Forward, now: float) -> None:
-        if decision.needs_copies:
-            entry.copies = FurtherCopies(entry.record.destination.node)
-            self._to_groups[entry] = None
-            entry.state, entry.link = BundleState.REPLICATING, None
-            self._forward_copies(entry, now)
+    def _begin_copies(self, entry: Entry, now: float) -> None:
+        """To one node, in several copies; as one if no link takes them."""
+        entry.copies = FurtherCopies(entry.record.destination.node)
+        self._to_groups[entry] = None
+        entry.state, entry.link = BundleState.REPLICATING, None
+        self._forward_copies(entry, now, is_new=True)
+
+    def _forward_limited(self, entry: Entry, decision: Forward, now: float, *, may_copy: bool) -> None:
+        if decision.needs_copies and may_copy:
+            self._begin_copies(entry, now)
             return
         place = self._limits.place(entry.record, decision, self.router, now)
         if isinstance(place, Room):
@@ -138,11 +153,16 @@ class Forwarding:
         copies, is_to_relay = entry.copies, False
         if copies is None:
             is_to_relay = entry.state is BundleState.IN_FLIGHT and _is_relay(entry.link, entry)
+            entry.returned_by = entry.returned_by if is_to_relay else neighbour
         elif isinstance(copies, FurtherCopies):
             in_flight = [link_id for link_id in copies.links if entry in self._queues.in_flight(link_id)]
             is_to_relay = any(_is_relay(link_id, entry) for link_id in in_flight)
             if not is_to_relay:
-                copies.served.clear()  # one of theirs came back: whoever had it does not have it any more
+                # One of theirs came back: whoever had it does not have it any more, and the source is now one of those
+                # that pass it on and make no copies, else a bundle that goes around has ever more of them.
+                entry.record = structs.replace(entry.record, previous_node=neighbour)
+                copies.served.clear()
+                entry.returned_by = neighbour
         else:
             self._neighbour_has(entry, copies, neighbour)
         if is_to_relay and self._state.settings.id.uri > neighbour.uri:
@@ -160,14 +180,14 @@ class Forwarding:
         copies.left.discard(neighbour)
         self._copies_changed(entry)
 
-    def _forward_copies(self, entry: Entry, now: float) -> None:
+    def _forward_copies(self, entry: Entry, now: float, *, is_new: bool = False) -> None:
         copies, record = entry.copies, entry.record
         assert copies is not None, "only a bundle to a group has copies"
         fresh, entry.reason = copies.plan(record, self.router, self._limits.view(record), now)
         if isinstance(copies, FurtherCopies) and copies.is_idle:
             self._to_groups.pop(entry, None)
             entry.copies = None
-            self.forward(entry, now)
+            self.forward(entry, now, may_copy=not is_new)
             return
         if copies.later is not None:
             self.review(copies.later, now)
@@ -206,6 +226,8 @@ class Forwarding:
             return
         self._withdraw_copies(entry, copies)
         if copies.is_delivered:
+            if copies.entrusted:
+                self._state.entrust(entry.record, copies.entrusted)
             self._state.delete(entry, may_return=copies.may_return)
         elif is_news:
             self._state.note_copies(entry)
@@ -253,7 +275,7 @@ class Forwarding:
         """The neighbour has these: the retention constraint "forward pending" is gone (section 5.4 step 5)."""
         state = self._state
         now_ms = state.dtn_ms(now)
-        in_flight = self._queues.in_flight(link_id)
+        in_flight = self._queues.settle(link_id)
         one_by_one = len(bundles) <= REPORTS_PER_BATCH
         report_flag = self._reports.forwarding_flag
         size_bytes = 0
@@ -262,6 +284,8 @@ class Forwarding:
             if entry is None:
                 continue
             was_in_flight = in_flight.take_out(entry)
+            if not was_in_flight and link_id.neighbour == entry.returned_by:
+                continue  # late: it has brought it back since, and relies on this one
             size_bytes += entry.record.size_bytes
             is_done = True
             if entry.copies is None:
@@ -283,6 +307,11 @@ class Forwarding:
         if not one_by_one:
             state.report("bundles.forwarded", link=str(link_id), count=len(bundles), size_bytes=size_bytes)
 
+    def leave_out(self, entry: Entry, copies: Copies, link_id: LinkId) -> None:
+        """A live bundle to a group is not worth sending over this link."""
+        copies.leave_out(link_id)
+        self._copies_changed(entry, is_news=False)
+
     def _copy_taken(self, entry: Entry, copies: Copies, link_id: LinkId) -> bool:
         """True when it was the last one."""
         if not copies.left:
@@ -298,7 +327,7 @@ class Forwarding:
             self.acknowledged(event.link, event.ids, now)
             return
         state, reason = self._state, event.reason
-        in_flight = self._queues.in_flight(event.link)
+        in_flight = self._queues.settle(event.link)
         for bundle in event.ids:
             entry = state.table.get(bundle)
             if entry is None or not in_flight.take_out(entry):
@@ -318,15 +347,15 @@ class Forwarding:
         else:
             entry.copies.cutting.clear()
             entry.reason = reason
-        self._retry_at(now + RETRY_MAX_S, entry)
+        self._retries.add(now + RETRY_MAX_S, entry.record.id)
 
     def retry_due(self, now: float) -> None:
         """Decide anew for those whose time has come."""
         review_at = self._next_review()
         if review_at is not None and review_at <= now:
             self.reconsider(now)
-        while self._retries and self._retries[0][0] <= now:
-            entry = self._state.table.get(heappop(self._retries)[2])
+        for bundle in self._retries.take_due(now):
+            entry = self._state.table.get(bundle)
             if entry is not None and entry.copies is not None:
                 entry.copies.release_refused()
                 self.forward(entry, now)
@@ -335,10 +364,8 @@ class Forwarding:
 
     def next_retry(self) -> float | None:
         """Monotonic time of the next one."""
-        review_at = self._next_review()
-        if not self._retries:
-            return review_at
-        return self._retries[0][0] if review_at is None else min(review_at, self._retries[0][0])
+        review_at, retry_at = self._next_review(), self._retries.next_at
+        return retry_at if review_at is None else min(review_at, retry_at or review_at)
 
     def _next_review(self) -> float | None:
         parked_at = self._state.table.parked.wake_at
@@ -359,11 +386,7 @@ class Forwarding:
         else:
             entry.copies.refused.add(link_id)
             entry.reason = text
-        self._retry_at(now + pause_s, entry)
-
-    def _retry_at(self, at: float, entry: Entry) -> None:
-        self._retry_number += 1
-        heappush(self._retries, (at, self._retry_number, entry.record.id))
+        self._retries.add(now + pause_s, entry.record.id)
 
     def _message_forwarded(self, entry: Entry, now_ms: int) -> None:
         record = entry.record

@@ -139,7 +139,9 @@ class LargeReception:
         plan = self._reception.plan(header.flow, link)
         stream.received_ms = now_ms = state.dtn_ms(now)
         stream.expiry_ms = self._expiry_ms(header, now_ms)
-        is_known = state.is_known(header.id) and not self._reception.is_taken_again(header, plan, now_ms)
+        is_known = state.is_known(header.id) and not self._reception.is_taken_again(
+            header, plan, link.neighbour, now_ms
+        )
         if is_known or self._is_arriving(header.id):
             self._duplicate(key, stream, header.id)
             return False
@@ -217,6 +219,7 @@ class LargeReception:
             PayloadRef(-1, 0, stream.received_bytes),
             plan.report_to,
             header.total_adu_bytes,
+            header.supersession,
         )
         if self._reports.reception_flag:
             self._reports.received(header, stream.expiry_ms, now)

@@ -40,13 +40,14 @@ class LinkChanges:
 
     def postures_changed(self, event: PosturesChanged, now: float) -> None:
         """Something else may leave the bearers."""
-        self._state.links.set_postures(event.postures)
+        self._state.links.set_postures(event.postures, event.floors, event.let_through)
         router, own = self._forwarding.router, self._state.settings.id
         if isinstance(router, SilenceSink):
             if event.until_ms is None:
                 router.end_silence(own)
             else:
                 router.silence(own, event.until_ms / 1000)
+        self._advertising.plans.set_own(event.plan, now)
         self._forwarding.reconsider(now)
         self._advertising.postures_changed(event.until_ms)
         self._advertising.look(now)

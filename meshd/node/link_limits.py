@@ -66,9 +66,14 @@ class LinkLimits:
         return self._why_not(record, decision.links[0], rooms[0])
 
     def view(self, record: BundleRecord) -> ViewForSize:
-        """The links that take it whole."""
+        """The links that take it whole, and now."""
         size_bytes, limit = record.size_bytes + self._fragmentation.growth_bytes, self._links.transfer_mtu_bytes
-        return ViewForSize(self._view, lambda link_id: limit(link_id) >= size_bytes)
+        floor, precedence = self._links.floor, self._links.standing(record.id, record.precedence)
+        return ViewForSize(
+            self._view,
+            lambda link_id: limit(link_id) >= size_bytes and floor(link_id.bearer) <= precedence,
+            self._view.for_precedence(precedence).is_open,
+        )
 
     def _room(self, link_id: LinkId, decision: Forward, precedence: int) -> Room:
         queue = self._queue(link_id)

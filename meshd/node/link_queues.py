@@ -5,13 +5,14 @@ A bundle to one destination stands in one out-queue at a time; copies may stand 
 forwarding's choice.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from meshd.bundle.precedence import Precedence
 from meshd.link.identity import LinkId
 from meshd.node.bundle_table import BundleState, Entry
 from meshd.node.commands import SendBundles, SendRow
+from meshd.node.live_links import LATE, LiveLinks
 from meshd.node.outqueue import OutQueue
 from meshd.node.state import NodeState
 
@@ -49,6 +50,10 @@ class LinkQueues:
         self._credits: dict[LinkId, int] = {}
         self._urgent_left: dict[LinkId, int] = {}
         self._dirty: dict[LinkId, None] = {}
+        self._live = LiveLinks(state)
+        self._left_out: list[tuple[LinkId, Entry, str]] = []
+        self._held: set[LinkId] = set()
+        """Links on which live bundles wait until some of what is in flight was answered."""
 
     def queue(self, link_id: LinkId) -> OutQueue:
         """The out-queue of a link."""
@@ -73,6 +78,13 @@ class LinkQueues:
         if in_flight is None:
             in_flight = self._in_flight[link_id] = InFlight()
         return in_flight
+
+    def settle(self, link_id: LinkId) -> InFlight:
+        """The same, of which some was answered now."""
+        if link_id in self._held:
+            self._held.discard(link_id)
+            self._dirty[link_id] = None
+        return self.in_flight(link_id)
 
     def backlog_bytes(self, link_id: LinkId, precedence: int) -> int:
         """What goes over a link before a bundle of this precedence that comes now.
@@ -101,6 +113,9 @@ class LinkQueues:
 
     def forget(self, link_id: LinkId, entry: Entry) -> None:
         """It is nowhere any more, neither queued nor in flight."""
+        live = entry.record.supersession
+        if live is not None and entry in self._queues.get(link_id, ()):
+            self._live.note_unsent(link_id, entry.record, live.tier)
         self.withdraw(link_id, entry)
         in_flight = self._in_flight.get(link_id)
         if in_flight is not None:
@@ -130,36 +145,49 @@ class LinkQueues:
         """What was under way on it, then what was queued; nothing is any more."""
         self._credits.pop(link_id, None)
         self._urgent_left.pop(link_id, None)
+        self._live.forget(link_id)
+        self._held.discard(link_id)
         queue = self._queues.pop(link_id, None)
         entries = list(self._in_flight.pop(link_id, ()))
         if queue is not None:
             entries.extend(queue.drain())
         return entries
 
-    def pump(self) -> Iterable[SendBundles]:
+    def pump(self, now: float) -> Iterable[SendBundles]:
         """Hand over what the links that changed have credit for."""
         if not self._dirty:
             return ()
-        commands = [fill(link_id) for link_id in self._dirty for fill in (self._fill_urgent, self._fill)]
+        commands = [fill(link_id, now) for link_id in self._dirty for fill in (self._fill_urgent, self._fill)]
         self._dirty.clear()
         return [command for command in commands if command.rows]
 
-    def _fill_urgent(self, link_id: LinkId) -> SendBundles:
+    def take_left_out(self) -> Sequence[tuple[LinkId, Entry, str]]:
+        """Live bundles that are not to go over a link, and why; they stand in no queue any more."""
+        left_out, self._left_out = self._left_out, []
+        return left_out
+
+    def note_late(self, link_id: LinkId, entry: Entry) -> None:
+        """The convergence layer gives up a live bundle, which would arrive too late."""
+        if self.settle(link_id).take_out(entry):
+            self._live.note_late(link_id, entry.record)
+            self._left_out.append((link_id, entry, LATE))
+
+    def _fill_urgent(self, link_id: LinkId, now: float) -> SendBundles:
         """FLASH and above goes at once: the link may open another session for it. The credit pays for it afterwards."""
         left = self._urgent_left.get(link_id, 0)
-        command, spent = self._take(link_id, left, URGENT_PRECEDENCE)
+        command, spent = self._take(link_id, left, URGENT_PRECEDENCE, now)
         if spent:
             self._urgent_left[link_id] = left - spent
             self._credits[link_id] = self._credits.get(link_id, 0) - spent
         return command
 
-    def _fill(self, link_id: LinkId) -> SendBundles:
+    def _fill(self, link_id: LinkId, now: float) -> SendBundles:
         credit = self._credits.get(link_id, 0)
-        command, spent = self._take(link_id, credit, Precedence.DEFERRED)
+        command, spent = self._take(link_id, credit, Precedence.DEFERRED, now)
         self._credits[link_id] = credit - spent
         return command
 
-    def _take(self, link_id: LinkId, credit: int, precedence_min: int) -> tuple[SendBundles, int]:
+    def _take(self, link_id: LinkId, credit: int, precedence_min: int, now: float) -> tuple[SendBundles, int]:
         """What is at least so urgent, until this credit is used up; and its bytes."""
         state = self._state
         inline_bytes = 0
@@ -173,10 +201,19 @@ class LinkQueues:
             entry = queue.pop(precedence_min)
             if entry is None:
                 break
+            record = entry.record
+            if record.supersession is not None:
+                if self._live.is_full(link_id, in_flight.size_bytes + credit - left):
+                    queue.push(entry)
+                    self._held.add(link_id)
+                    break
+                reason = self._live.why_not(link_id, record, record.supersession.tier, now)
+                if reason:
+                    self._left_out.append((link_id, entry, reason))
+                    continue
             if entry.copies is None:
                 entry.state = BundleState.IN_FLIGHT
             in_flight[entry] = None
-            record = entry.record
             left -= record.size_bytes
             rows.append(
                 SendRow(record.id, record.payload, entry.inline, entry.header, record.received_ms, entry.is_own)

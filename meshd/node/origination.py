@@ -6,6 +6,7 @@ from typing import Final
 from meshd.bundle.codec import build
 from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId, BundleRecord, Part, PayloadRef
+from meshd.bundle.supersession import Supersession
 from meshd.node.bundle_table import Entry
 from meshd.node.state import NodeState
 
@@ -30,6 +31,7 @@ def originate(
     flags: int = 0,
     timestamp: tuple[int, int] | None = None,
     part: Part | None = None,
+    supersession: Supersession | None = None,
     held: bool = False,
 ) -> Entry:
     """Make a bundle and its entry; nothing is taken in yet. `timestamp` is a new one by default."""
@@ -45,6 +47,7 @@ def originate(
         payload,
         precedence=precedence,
         part=part,
+        supersession=supersession,
         hop_limit=HOP_LIMIT,
         age_ms=0,
     )
@@ -62,5 +65,6 @@ def originate(
         part,
         held,
         PayloadRef(-1, 0, len(data), data),
+        supersession=supersession,
     )
     return Entry(record, None, data, is_own=True)

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What waits for one link: highest precedence first, then what expires first, then what has waited longest."""
+"""What waits for one link: highest precedence first, then what expires first, then what has waited longest.
 
+Live bundles (those with a supersession block) go before the others of their precedence: the lowest tier first, and of
+each tier the newest, since what is old may be late by the time that the link is free.
+"""
+
+from bisect import insort
 from collections import deque
 from heapq import heapify, heappop, heappush
 from typing import Final
@@ -17,15 +22,19 @@ class _Lane:
     heap. What is in both orders at the same place came to the queue first.
     """
 
-    __slots__ = ("fifo", "heap", "size_bytes")
+    __slots__ = ("fifo", "heap", "live", "size_bytes")
 
     def __init__(self) -> None:
         self.size_bytes = 0
         """Of those that are not to be skipped."""
         self.fifo: deque[Entry] = deque()
         self.heap: list[tuple[int, int, int, Entry]] = []
+        self.live: list[tuple[int, int, Entry]] = []
+        """What goes next stands last."""
 
     def pop(self) -> Entry | None:
+        if self.live:
+            return self.live.pop()[2]
         fifo, heap = self.fifo, self.heap
         if not heap:
             return fifo.popleft() if fifo else None
@@ -37,6 +46,7 @@ class _Lane:
 
     def keep(self, entries: dict[Entry, None]) -> None:
         self.fifo = deque(entry for entry in self.fifo if entry in entries)
+        self.live = [item for item in self.live if item[2] in entries]
         self.heap = [item for item in self.heap if item[3] in entries]
         heapify(self.heap)
 
@@ -95,7 +105,10 @@ class OutQueue:
             is_later = expiry_ms > last.expiry_ms or (expiry_ms == last.expiry_ms and received_ms >= last.received_ms)
         else:
             is_later = not lane.heap
-        if is_later:
+        if record.supersession is not None:
+            self._arrivals += 1
+            insort(lane.live, (-record.supersession.tier, self._arrivals, entry))
+        elif is_later:
             fifo.append(entry)
         else:
             self._arrivals += 1
@@ -137,7 +150,7 @@ class OutQueue:
         if self._places > 2 * len(self._entries) + 64:
             for lane in self._lanes:
                 lane.keep(self._entries)
-            self._places = sum(len(lane.fifo) + len(lane.heap) for lane in self._lanes)
+            self._places = sum(len(lane.fifo) + len(lane.heap) + len(lane.live) for lane in self._lanes)
 
     def drain(self) -> list[Entry]:
         """Empty the queue; the bundles in the order in which they came."""

@@ -29,7 +29,6 @@ from meshd.node.bundle_table import BundleState, Entry, Room
 from meshd.node.echo import Echo
 from meshd.node.events import BundlesReceived, ReceivedRow
 from meshd.node.reassembly import Reassembly
-from meshd.node.replication import begin
 from meshd.node.sent_messages import message_id_of
 from meshd.node.state import REPORTS_PER_BATCH, NodeState
 from meshd.node.status_reports import StatusReports
@@ -112,7 +111,9 @@ class Reception:
             plan = plans.get(flow)
             if plan is None:
                 plan = plans[flow] = self.plan(flow, link_id)
-            if (get(bundle) is not None or bundle in known) and not self.is_taken_again(header, plan, now_ms):
+            if (get(bundle) is not None or bundle in known) and not self.is_taken_again(
+                header, plan, neighbour, now_ms
+            ):
                 self._duplicate(link_id, row, header)
                 continue
             time_ms = bundle[1]
@@ -148,6 +149,7 @@ class Reception:
                 PayloadRef(-1, 0, size, data),
                 plan.report_to,
                 header.total_adu_bytes,
+                flow.supersession,
             )
             add(Entry(record, header, data, False, ((link_id, row.transfer),)))
             if row.served:
@@ -221,14 +223,16 @@ class Reception:
         """A bundle to a group came by a transmission that is for these members, too: they need no copy of ours."""
         entry, members = self._state.table.get(record.id), self._state.groups.get(record.destination)
         if entry is not None and members:
-            entry.copies = begin(record, members.difference(served), self._state.settings.id)
+            entry.copies = self._state.begin_copies(record, members.difference(served))
 
-    def is_taken_again(self, header: BundleHeader, plan: Plan, now_ms: int) -> bool:
+    def is_taken_again(self, header: BundleHeader, plan: Plan, neighbour: Eid, now_ms: int) -> bool:
         """Whether a bundle whose ID is known is not here any more, and may be nowhere else."""
         state, bundle = self._state, header.id
-        if plan.is_here or not header.destination.is_singleton or bundle in state.table:
+        if bundle in state.table:
             return False
-        if not state.known.may_return(bundle):
+        if not header.destination.is_singleton:
+            return state.is_returned(bundle, neighbour) and _may_go_on(header.flow)
+        if plan.is_here or not state.known.may_return(bundle):
             return False
         if not header.flow.hop_limit:
             state.known.add(bundle, now_ms + min(header.lifetime_ms, LIFETIME_MAX_MS))
@@ -307,6 +311,11 @@ class Reception:
             precedence=record.precedence,
             size_bytes=record.size_bytes,
         )
+
+
+def _may_go_on(flow: Flow) -> bool:
+    """Whether a loop that it may be in has an end."""
+    return bool(flow.hop_limit) and not hop_limit_exceeded(flow)
 
 
 def _is_possible(part: Part) -> bool:

@@ -76,7 +76,10 @@ def _park(
                 kinds[kind] = _reason_to_park(record, state, router, view, now)
                 samples[kind] = record
             take = others.append if kinds[kind] is None else parked.append
-        take(record)
+        if record.supersession is None:
+            take(record)
+        else:
+            others.append(record)  # it may be dropped for a newer one
     reasons = {kind: reason for kind, reason in kinds.items() if reason is not None}
     state.table.park(parked, reasons, {kind: samples[kind] for kind in reasons})
     return others

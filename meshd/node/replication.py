@@ -3,7 +3,8 @@
 
 Each node that has the bundle brings it to every member but itself, the source and whoever brought it; a copy that the
 next hop has taken counts for all members that it was sent for. Members whom the only way leads back to are the
-business of whoever brought it. The duplicate memory ends what goes around.
+business of whoever brought it, unless there was a way once: then they were entrusted to this node, and wait. The
+duplicate memory ends what goes around; one that comes back from whom members were entrusted to is taken for these.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,7 +32,18 @@ class _Note(msgspec.Struct, array_like=True):
 class Copies:
     """Where one bundle to a group still has to go."""
 
-    __slots__ = ("cutting", "is_delivered", "is_flooded", "is_noted", "later", "left", "links", "refused")
+    __slots__ = (
+        "cutting",
+        "entrusted",
+        "is_delivered",
+        "is_flooded",
+        "is_noted",
+        "later",
+        "left",
+        "links",
+        "reachable",
+        "refused",
+    )
 
     is_noteworthy = True
     """Whether a restart has to know of it."""
@@ -48,6 +60,10 @@ class Copies:
         self.refused: set[LinkId] = set()
         self.cutting: set[Eid] = set()
         """Members for whom fragments of it are being made."""
+        self.entrusted: set[Eid] = set()
+        """Members that somebody else has taken a copy for."""
+        self.reachable: set[Eid] = set()
+        """Members to whom there was a way that does not lead back."""
         self.is_noted = False
         self.later: float | None = None
         """Monotonic time from which one more can go."""
@@ -59,9 +75,16 @@ class Copies:
 
     def taken(self, link: LinkId) -> None:
         """The neighbour has a copy."""
-        self.left -= self.links.pop(link, set())
+        members = self.links.pop(link, set())
+        self.entrusted |= members - {link.neighbour}
+        self.left -= members
         self.left.discard(link.neighbour)
         self.refused.discard(link)
+
+    def leave_out(self, link: LinkId) -> None:
+        """The copy is not worth sending over this link: its members go without."""
+        self.left -= self.links.get(link, set())
+        self.release(link)
 
     def release(self, link: LinkId) -> None:
         """The copy is not on this link any more: its members are to be decided anew."""
@@ -81,12 +104,13 @@ class Copies:
         for member in sorted(self.left - busy, key=str):
             decision = self._choose(member, record, router, links, now)
             if isinstance(decision, Forward):
+                self.reachable.add(member)
                 link = self._shared_link(decision)
                 if link not in self.links:
                     self.links[link] = set()
                     fresh.append(link)
                 self.links[link].add(member)
-            elif decision.leads_back:
+            elif decision.leads_back and member not in self.reachable:
                 self.left.discard(member)
             else:
                 reason = decision.reason

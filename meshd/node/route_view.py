@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from meshd.bundle.eid import Eid
 from meshd.link.identity import LinkId
 from meshd.link.metric import LinkMetric
-from meshd.link.settings import Posture
 from meshd.node.state import NodeState
 
 
@@ -43,9 +42,20 @@ class RouteView:
             self._usable = self._links.version, usable
         return usable
 
+    def for_precedence(self, precedence: int) -> "RouteView | ViewForSize":
+        """Without the bearers that hold back bundles of this precedence."""
+        floor = self._links.floor
+        if precedence >= self._links.floor_max:
+            return self
+        return ViewForSize(
+            self,
+            lambda link_id: floor(link_id.bearer) <= precedence,
+            lambda bearer: self.is_open(bearer) and floor(bearer) <= precedence,
+        )
+
     def is_open(self, bearer: str) -> bool:
         """False for a bearer that is not there."""
-        return self._links.has_bearer(bearer) and self._links.posture(bearer) is Posture.OPEN
+        return self._links.has_bearer(bearer) and self._links.posture(bearer).may_send
 
     def radiates(self, bearer: str) -> bool:
         """As configured."""
@@ -69,14 +79,17 @@ class RouteView:
 
 
 class ViewForSize:
-    """The same, without the links that don't take bundles of a size. Implements `LinkView`."""
+    """The same, without the links that don't take bundles of a size or precedence. Implements `LinkView`."""
 
-    def __init__(self, base: RouteView, takes: Callable[[LinkId], bool]) -> None:
+    def __init__(
+        self, base: RouteView, takes: Callable[[LinkId], bool], is_open: Callable[[str], bool] | None = None
+    ) -> None:
+        """`is_open` where bearers are left out, too."""
         self.base = base
         self.version = None
         self._takes = takes
         self.backlog_bytes = base.backlog_bytes
-        self.is_open = base.is_open
+        self.is_open = is_open or base.is_open
         self.radiates = base.radiates
         self.is_neighbour = base.is_neighbour
         self.volume_bytes = base.volume_bytes

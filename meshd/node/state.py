@@ -26,11 +26,13 @@ from meshd.node.commands import (
 from meshd.node.delivery import Delivery
 from meshd.node.known_bundles import KnownBundles
 from meshd.node.replication import NOTE_PREFIX as COPIES_PREFIX
-from meshd.node.replication import note_key
+from meshd.node.replication import Copies, begin, note_key
 from meshd.node.sent_messages import MessageState, SentMessages
 from meshd.node.settings import NodeSettings
 from meshd.routing.advertisement import TOPOLOGY_ENDPOINT
 
+ENTRUSTED_MAX: Final = 4096
+"""Bundles to groups that are gone, of which it is known for whom they were passed on; the oldest is forgotten."""
 REPORTS_PER_BATCH: Final = 8
 """Bundles of one batch that are reported one by one; a larger batch is reported as a whole."""
 
@@ -50,6 +52,8 @@ class NodeState:
         self.tells: list[Report] = []
         self.groups: dict[Eid, frozenset[Eid]] = {}
         """Members of each group that is configured."""
+        self._entrusted: dict[BundleId, tuple[Eid | None, frozenset[Eid]]] = {}
+        """Of bundles to groups that are gone: who brought them, and the members that others have taken them for."""
         self.kept_notes: dict[str, bytes] = {}
         """Notes of which there is no other copy in memory, as they are now."""
         self._topology_members: frozenset[Eid] = frozenset()
@@ -145,6 +149,27 @@ class NodeState:
         self.deletes.append(ForgottenRow(record.id, record.expiry_ms))
         if entry.copies is not None and entry.copies.is_noted:
             self.notes[note_key(record.id)] = b""
+
+    def begin_copies(self, record: BundleRecord, members: frozenset[Eid]) -> Copies:
+        """A bundle to a group is here for the first time, or is back from whom members were entrusted to."""
+        copies = begin(record, members, self.settings.id)
+        entrusted = self._entrusted.pop(record.id, None)
+        if entrusted is not None:
+            copies.left &= entrusted[1]
+            copies.reachable |= copies.left
+            copies.is_delivered = True
+        return copies
+
+    def entrust(self, record: BundleRecord, members: Iterable[Eid]) -> None:
+        """It has been passed on for these members, and is deleted here."""
+        self._entrusted[record.id] = record.previous_node, frozenset(members)
+        if len(self._entrusted) > ENTRUSTED_MAX:
+            del self._entrusted[next(iter(self._entrusted))]
+
+    def is_returned(self, bundle: BundleId, neighbour: Eid) -> bool:
+        """Whether a bundle to a group comes back: not from who brought it, for that one only has not heard of it."""
+        entrusted = self._entrusted.get(bundle)
+        return entrusted is not None and entrusted[0] != neighbour
 
     def note_copies(self, entry: Entry) -> None:
         """Have the store keep where a bundle to a group has been."""

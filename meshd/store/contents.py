@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from meshd.bundle.record import BundleId, PayloadRef
-from meshd.store.group_body import Marks, packed
+from meshd.store.columns import packed
+from meshd.store.group_body import Marks
 
 NOTE_NAMES_MAX: Final = 16384
 """Notes by name, counting deleted ones whose deletion still matters; a group that needs more is refused."""

@@ -16,7 +16,7 @@ What the rows mean is left to batch and recovery.
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import accumulate, repeat
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -24,12 +24,12 @@ from meshd.base.errors import StoreError
 from meshd.bundle.eid import Eid, parse_eid
 from meshd.bundle.errors import EidError
 from meshd.bundle.record import BundleId, BundleRecord, Part, PayloadRef
+from meshd.bundle.supersession import Supersession
+from meshd.store.columns import BAD_COLUMN, packed, shared, spread
 from meshd.store.record_format import CRC_BYTES, UNREADABLE, GroupHead, has_right_crc
 
 _BY_AGE, _HELD = 1, 2
 _NO_TEXT: Final = -1
-_BAD_COLUMN: Final = "a group of the store has columns that do not fit to each other: move its directory away"
-_T = TypeVar("_T")
 
 
 class Marks(NamedTuple):
@@ -70,6 +70,8 @@ class _PutColumns(msgspec.Struct, array_like=True, frozen=True, gc=False):
     nothing in the group's bundle bytes."""
     file_offsets: Sequence[int]
     """Where it begins there."""
+    supersessions: Sequence[Supersession | None] = (None,)
+    """Missing where no bundle has any."""
 
 
 class _MarkColumns(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -150,7 +152,7 @@ class GroupBody:
         columns = self._body.puts
         if columns is None:
             return []
-        return _places(columns, _spread(columns.sizes_bytes, len(columns.sequences)), self._segment, self._head)
+        return _places(columns, spread(columns.sizes_bytes, len(columns.sequences)), self._segment, self._head)
 
     def _marks(self, columns: _MarkColumns | None) -> Marks:
         if columns is None:
@@ -158,8 +160,8 @@ class GroupBody:
         count = len(columns.sequences)
         return Marks(
             list(_ids(columns, self._eids(), count)),
-            _spread(columns.put_segments, count),
-            _shared(columns.remember_until_ms, count),
+            spread(columns.put_segments, count),
+            shared(columns.remember_until_ms, count),
         )
 
     def _eids(self) -> list[Eid]:
@@ -221,6 +223,7 @@ def _put_columns(puts: Sequence[BundleRecord], texts: dict[str, int]) -> tuple[o
         _text_column([record.report_to for record in puts], texts),
         packed([record.total_adu_bytes for record in puts]),
         *(_file_columns(puts) if own_files else ((0,), (0,))),
+        *_supersession_column(puts),
     )
 
 
@@ -245,7 +248,13 @@ def _single_put(record: BundleRecord, texts: dict[str, int]) -> tuple[object, ..
         (record.total_adu_bytes,),
         (0 if is_inline else payload.segment,),
         (0 if is_inline else payload.offset,),
+        *_supersession_column((record,)),
     )
+
+
+def _supersession_column(puts: Sequence[BundleRecord]) -> tuple[Sequence[Supersession | None], ...]:
+    column = packed([record.supersession for record in puts])
+    return () if column[0] is None and len(column) == 1 else (column,)
 
 
 def _single_id(bundle: BundleId, texts: dict[str, int]) -> tuple[tuple[int], tuple[object, ...]]:
@@ -278,11 +287,6 @@ def _id_columns(ids: Sequence[BundleId], texts: dict[str, int]) -> tuple[Sequenc
     return sequences, columns
 
 
-def packed(column: Sequence[_T]) -> Sequence[_T]:
-    """One item when all are equal."""
-    return column[:1] if column.count(column[0]) == len(column) else column
-
-
 def _text_column(eids: Sequence[Eid | None], texts: dict[str, int]) -> Sequence[int]:
     return [_NO_TEXT if eid is None else texts.setdefault(eid.uri, len(texts)) for eid in packed(eids)]
 
@@ -290,7 +294,7 @@ def _text_column(eids: Sequence[Eid | None], texts: dict[str, int]) -> Sequence[
 def _records(columns: _PutColumns, eids: Sequence[Eid], segment: int, head: GroupHead) -> list[BundleRecord]:
     """The records, in the order of the rows."""
     count = len(columns.sequences)
-    sizes = _shared(columns.sizes_bytes, count)
+    sizes = shared(columns.sizes_bytes, count)
     refs = _places(columns, sizes, segment, head)
     states = columns.states
     is_plain = not any(states)
@@ -301,18 +305,19 @@ def _records(columns: _PutColumns, eids: Sequence[Eid], segment: int, head: Grou
             BundleRecord,
             _ids(columns, eids, count),
             _eid_column(columns.destinations, eids, count),
-            _spread(columns.precedences, count),
-            _shared(columns.expiries_ms, count),
-            _shared(columns.received_ms, count),
+            spread(columns.precedences, count),
+            shared(columns.expiries_ms, count),
+            shared(columns.received_ms, count),
             sizes,
-            _spread(columns.flags, count),
-            _spread(by_age, count),
+            spread(columns.flags, count),
+            spread(by_age, count),
             _optional_eids(columns.previous_nodes, eids, count),
-            _spread(columns.parts, count),
-            _spread(held, count),
+            spread(columns.parts, count),
+            spread(held, count),
             refs,
             _optional_eids(columns.report_tos, eids, count),
-            _spread(columns.adu_bytes, count),
+            spread(columns.adu_bytes, count),
+            spread(columns.supersessions, count),
         )
     )
 
@@ -321,20 +326,20 @@ def _places(columns: _PutColumns, sizes: Sequence[int], segment: int, head: Grou
     """Where the bundles lie: one behind the other, each followed by its CRC, or in files of their own."""
     count = len(columns.sequences)
     if count and min(columns.sizes_bytes) < 0:
-        raise StoreError(_BAD_COLUMN)
+        raise StoreError(BAD_COLUMN)
     if not any(columns.files):
         *offsets, end = accumulate([size + CRC_BYTES for size in sizes], initial=head.bundles_offset)
         if end != head.end:
-            raise StoreError(_BAD_COLUMN)
+            raise StoreError(BAD_COLUMN)
         return list(map(PayloadRef, repeat(segment), offsets, sizes))
     refs = []
     offset = head.bundles_offset
-    rows = zip(sizes, _spread(columns.files, count), _spread(columns.file_offsets, count), strict=True)
+    rows = zip(sizes, spread(columns.files, count), spread(columns.file_offsets, count), strict=True)
     for size_bytes, file, file_offset in rows:
         refs.append(PayloadRef(file, file_offset, size_bytes) if file else PayloadRef(segment, offset, size_bytes))
         offset += 0 if file else size_bytes + CRC_BYTES
     if offset != head.end:
-        raise StoreError(_BAD_COLUMN)
+        raise StoreError(BAD_COLUMN)
     return refs
 
 
@@ -343,49 +348,32 @@ def _ids(columns: _PutColumns | _MarkColumns, eids: Sequence[Eid], count: int) -
         _new_id,
         zip(
             _eid_column(columns.sources, eids, count),
-            _shared(columns.times_ms, count),
+            shared(columns.times_ms, count),
             columns.sequences,
-            _spread(columns.fragment_offsets, count),
-            _spread(columns.fragment_bytes, count),
-            _spread(columns.digests, count),
+            spread(columns.fragment_offsets, count),
+            spread(columns.fragment_bytes, count),
+            spread(columns.digests, count),
             strict=True,
         ),
     )
 
 
-def _spread(column: Sequence[_T], count: int) -> Sequence[_T]:
-    """An item for each row."""
-    if len(column) == count:
-        return column
-    if len(column) != 1:
-        raise StoreError(_BAD_COLUMN)
-    return [column[0]] * count
-
-
-def _shared(column: Sequence[int], count: int) -> Sequence[int]:
-    """As `_spread`; equal numbers are one object: neighbours often share times and sizes, and memory is what counts."""
-    if len(column) == count > 1:
-        numbers: dict[int, int] = {}
-        return list(map(numbers.setdefault, column, column))
-    return _spread(column, count)
-
-
 def _eid_column(column: Sequence[int], eids: Sequence[Eid], count: int) -> Sequence[Eid]:
     if not column or min(column) < 0:
-        raise StoreError(_BAD_COLUMN)
+        raise StoreError(BAD_COLUMN)
     try:
-        return _spread([eids[index] for index in column], count)
+        return spread([eids[index] for index in column], count)
     except IndexError:
-        raise StoreError(_BAD_COLUMN) from None
+        raise StoreError(BAD_COLUMN) from None
 
 
 def _optional_eids(column: Sequence[int], eids: Sequence[Eid], count: int) -> Sequence[Eid | None]:
     if list(column) == [_NO_TEXT]:
         return [None] * count
     if not column or min(column) < _NO_TEXT:
-        raise StoreError(_BAD_COLUMN)
+        raise StoreError(BAD_COLUMN)
     known = (*eids, None)
     try:
-        return _spread([known[index] for index in column], count)
+        return spread([known[index] for index in column], count)
     except IndexError:
-        raise StoreError(_BAD_COLUMN) from None
+        raise StoreError(BAD_COLUMN) from None

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The neighbour table: configured and unexpected links, postures, and the order of bearers."""
 
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
 from meshd.bundle.eid import parse_eid
 from meshd.link.identity import LinkId
 from meshd.link.link_table import LinkTable
 from meshd.link.metric import LinkSample
-from meshd.link.settings import BearerKind, BearerSettings, NeighbourSettings, Posture
+from meshd.link.settings import BearerKind, BearerSettings, NeighbourSettings, Posture, RadioSettings, TlsPolicy
 from meshd.link.switching import EVALUATIONS
 
 DPOP2 = parse_eid("dtn://dpop2/")
@@ -143,3 +148,15 @@ def test_what_is_measured_on_a_link_that_is_gone_is_passed_over() -> None:
     links = table(SLOW)
     links.measure(QUICK, LinkSample(goodput_bps=1), 1.0)
     assert links.metric(QUICK) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "ceiling"),
+    [({}, 1), ({"radio": RadioSettings(discovery=True)}, 2), ({"tls": TlsPolicy.REQUIRE}, 2)],
+)
+def test_who_is_found_and_proven_may_claim_what_it_may_elsewhere(changes: dict[str, Any], ceiling: int) -> None:
+    bearers = (replace(BEARERS[0], **changes), *BEARERS[1:])
+    configured = [NeighbourSettings(DPOP2, "quick", None, 4), NeighbourSettings(DPOP2, "also", None, 2)]
+    links = LinkTable(bearers, configured, 10.0)
+    assert [links.precedence_max(each) for each in (SLOW, QUICK, ALSO)] == [ceiling, 4, 2]
+    assert links.precedence_max(LinkId("slow", HOME)) == 1, "nothing is configured of it"

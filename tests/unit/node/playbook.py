@@ -324,6 +324,8 @@ class Playbook:
                 return f"accepted {submission} {self.name_of(message)}"
             case cmd.SubmissionRefused(submission, code, _):
                 return f"refused {submission} {code}"
+            case cmd.NeighbourFallsSilent(links, for_s):
+                return f"silent {' '.join(map(str, links))} for {for_s}"
             case cmd.WakeAt(at):
                 self.wake_at = at
                 return None

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from meshd.bundle.eid import parse_eid
 from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
+from meshd.bundle.supersession import Supersession
 from meshd.node.bundle_table import Entry
 from meshd.node.outqueue import OutQueue
 
@@ -121,3 +122,21 @@ def test_pop_leaves_what_is_not_so_urgent() -> None:
     assert [queue.pop(4), queue.pop(4), queue.pop(), queue.pop()] == [flash, None, routine, None]
     queue.push(flash)
     assert queue.pop(4) is flash
+
+
+def live(sequence: int, tier: int, precedence: int = 1) -> Entry:
+    """A live bundle; the number tells when it came."""
+    entry = queued(sequence, precedence)
+    entry.record.supersession = Supersession(b"key", 0, tier)
+    return entry
+
+
+def test_live_bundles_go_first_in_their_precedence_by_tier_and_the_newest_first() -> None:
+    queue = OutQueue()
+    entries = [live(0, 2), live(1, 0), queued(2, expiry_ms=1), live(3, 2), live(4, 0), queued(5, precedence=3)]
+    for each in entries:
+        queue.push(each)
+    queue.withdraw(entries[3])
+    assert drained(queue) == [5, 4, 1, 0, 2]
+    assert queue.size_bytes == 0
+    assert len(queue) == 0

@@ -221,7 +221,7 @@ def test_a_neighbour_that_nobody_configured_may_claim_routine_at_most() -> None:
     play.handle(play.received(LAN_HOME, "a"))
     entry = play.agent.entry(play.id("a"))
     assert entry is not None
-    assert entry.record.precedence == 1
+    assert entry.record.precedence == 1, "who it is was not proven there"
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from tests.unit.store.store_samples import (
     sequences,
 )
 
-TIMEOUT_S = 10
+TIMEOUT_S = 30
 
 
 class _Answers:

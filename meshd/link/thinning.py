@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a stream goes over one link, by what the link was measured to carry.
+"""What of live streams goes over one link, by what the link was measured to carry.
 
 A link that is too slow for 5 s is given less, one that would be fast enough for 20 s is given more: at the best, or the
 worst, that it showed in that time. A link that is not full does not show what it could carry: after the 20 s one level
-more is tried, and each failed trial doubles the wait for the next one. Whole tiers are left out; that what is left can
-be decoded is the matter of `frame_gate.py`. More is given from a key frame on, since nothing else can be decoded.
+more is tried, and each failed trial doubles the wait for the next one. Whole tiers (block 201) are left out, so that a
+node on the way needs to know nothing of video; that what is left can be decoded is the matter of who shows it.
 """
 
 import enum
 from typing import Final
 
-from meshd.stream.piece import Piece, Tier
+from meshd.bundle.supersession import TIERS
 
 DOWN_S: Final = 5.0
 UP_S: Final = 20.0
@@ -19,8 +19,6 @@ MARGIN: Final = 1.1
 """A level is taken when the link carries this much of what it needs: video varies, and repair takes its share."""
 RATE_WINDOW_S: Final = 4.0
 """Over which what the stream needs is measured: two groups of pictures or more."""
-WAIT_CUTS_MAX: Final = 160
-"""So many, ten seconds of them, without a key frame: this stream has none."""
 
 
 class Level(enum.IntEnum):
@@ -33,21 +31,21 @@ class Level(enum.IntEnum):
 
 
 class TierRates:
-    """What each tier of a stream needs, whatever is sent of it: bits a second over the last whole window."""
+    """What each tier of the streams needs, whatever is sent of it: bits a second over the last whole window."""
 
     def __init__(self) -> None:
-        self._bytes = [0] * len(Tier)
+        self._bytes = [0] * TIERS
         self._begin: float | None = None
         self._rates_bps: list[float] | None = None
 
     def count(self, tier: int, size_bytes: int, now: float) -> None:
-        """A piece of this size came to be sent."""
+        """A bundle of this size came to be sent."""
         if self._begin is None:
             self._begin = now
         elif now - self._begin >= RATE_WINDOW_S:
             span_s = now - self._begin
             self._rates_bps = [8 * size / span_s for size in self._bytes]
-            self._bytes, self._begin = [0] * len(Tier), now
+            self._bytes, self._begin = [0] * TIERS, now
         self._bytes[tier] += size_bytes
 
     def needed_bps(self, level: Level) -> float | None:
@@ -56,7 +54,7 @@ class TierRates:
 
 
 class LinkThinning:
-    """Of one stream on one link."""
+    """Of all live streams on one link."""
 
     def __init__(self, level: Level = Level.ALL) -> None:
         self._level = level
@@ -66,11 +64,6 @@ class LinkThinning:
         self._target = level
         self._up_s = UP_S
         self._raised_at: float | None = None
-        self._from_sequence: list[int | None] = [0 if tier < level else None for tier in Tier]
-        """From which cut on a tier is sent; None: not yet, or not at all."""
-
-        self._waits_from: int | None = None
-        """The first cut since a tier waits for a key frame."""
 
     @property
     def level(self) -> Level:
@@ -81,7 +74,7 @@ class LinkThinning:
         """Take a measurement, several a second; the level from now on.
 
         Args:
-            carried_bps: goodput of the link for this stream.
+            carried_bps: goodput of the link for live streams.
             is_full: it is all that the link can carry: a queue stands before it. Nothing at all carried, and full: an
                 outage, which changes no level.
         """
@@ -104,26 +97,9 @@ class LinkThinning:
             self._change(self._target, now)
         return self._level
 
-    def admits(self, piece: Piece) -> bool:
-        """Whether this piece goes over the link; asked once for each piece, in order of sequence."""
-        since = self._from_sequence
-        if piece.is_random_access or self._waits_in_vain(piece):
-            for tier in range(self._level):
-                if since[tier] is None:
-                    since[tier] = piece.sequence
-        elif piece.tier == Tier.METADATA < self._level and since[Tier.METADATA] is None:
-            since[Tier.METADATA] = piece.sequence
-        first = since[piece.tier]
-        return first is not None and piece.sequence >= first
-
-    def _waits_in_vain(self, piece: Piece) -> bool:
-        """Whether a stream that has no key frames would wait for one."""
-        if None not in self._from_sequence[: self._level]:
-            self._waits_from = None
-            return False
-        if self._waits_from is None:
-            self._waits_from = piece.sequence
-        return piece.sequence - self._waits_from >= WAIT_CUTS_MAX
+    def admits(self, tier: int) -> bool:
+        """Whether bundles of this tier go over the link."""
+        return tier < self._level
 
     def _wanted(self, carried_bps: float, is_full: bool) -> Level:
         if not is_full:
@@ -143,7 +119,4 @@ class LinkThinning:
             if self._raised_at is not None:
                 self._up_s = min(2 * self._up_s, UP_MAX_S)
             self._raised_at = None
-        for tier in Tier:
-            if tier >= min(level, self._level):
-                self._from_sequence[tier] = None
         self._level, self._since = level, None

@@ -3,15 +3,11 @@
 
 from itertools import pairwise
 
-import msgspec
 import pytest
 
-from meshd.stream.piece import PieceFlag, Tier
-from meshd.stream.thinning import DOWN_S, UP_MAX_S, UP_S, WAIT_CUTS_MAX, Level, LinkThinning
-from tests.unit.stream.stream_samples import sample_pieces
-from tests.unit.stream.test_piece import GOOD
+from meshd.link.thinning import DOWN_S, UP_MAX_S, UP_S, Level, LinkThinning
 
-NEEDS_BPS = {Tier.METADATA: 50_000, Tier.KEY_FRAMES: 250_000, Tier.REST: 1_800_000}
+NEEDS_BPS = {0: 50_000, 1: 250_000, 2: 1_800_000}
 STEP_S = 0.25
 
 
@@ -94,40 +90,14 @@ def test_failed_trials_get_rarer() -> None:
     assert len(ups) < 20
 
 
-def test_the_rest_begins_again_with_a_key_frame() -> None:
-    thinning = link()
-    _, pieces = sample_pieces(seconds=6)
-    assert all(thinning.admits(piece) for piece in pieces[:20])
-    run(thinning, 0, 10, 500_000)
-    admitted = {piece.tier for piece in pieces[20:60] if thinning.admits(piece)}
-    assert admitted == {Tier.METADATA, Tier.KEY_FRAMES}
-    run(thinning, 10, 30, 4e6)
-    key = next(piece.sequence for piece in pieces[60:] if piece.is_random_access)
-    rest = [piece for piece in pieces[60:] if thinning.admits(piece) and piece.tier is Tier.REST]
-    assert rest == [piece for piece in pieces[60:] if piece.sequence >= key and piece.tier is Tier.REST]
-
-
-def test_a_stream_without_key_frames_is_not_withheld_for_ever() -> None:
-    thinning = link()
-    run(thinning, 0, 10, 100_000)
-    run(thinning, 10, 60, 4e6)
-    assert thinning.level is Level.ALL
-    rest = [msgspec.structs.replace(GOOD, sequence=number, flags=0) for number in range(WAIT_CUTS_MAX + 5)]
-    assert [piece.sequence for piece in rest if thinning.admits(piece)] == list(range(WAIT_CUTS_MAX, WAIT_CUTS_MAX + 5))
-
-
-def test_key_frames_begin_again_with_a_whole_one() -> None:
-    thinning = link()
-    run(thinning, 0, 10, 100_000)
-    run(thinning, 10, 25, 4e6)
-    assert thinning.level is Level.KEY_FRAMES_AND_KLV
-    middle = msgspec.structs.replace(GOOD, tier=Tier.KEY_FRAMES, flags=0)
-    assert not thinning.admits(middle)
-    assert thinning.admits(msgspec.structs.replace(middle, sequence=9, flags=int(PieceFlag.RANDOM_ACCESS)))
-    assert thinning.admits(msgspec.structs.replace(middle, sequence=10))
-
-
 def test_without_knowing_the_needs_nothing_is_left_out() -> None:
     thinning = LinkThinning()
     assert thinning.measure(10.0, True, 0.0) is Level.ALL
     assert thinning.measure(10.0, True, 100.0) is Level.ALL
+
+
+def test_a_level_is_so_many_tiers() -> None:
+    thinning = link()
+    assert [thinning.admits(tier) for tier in range(3)] == [True, True, True]
+    run(thinning, 0, 10, 500_000)
+    assert [thinning.admits(tier) for tier in range(3)] == [True, True, False]
