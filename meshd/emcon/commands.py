@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from meshd.emcon.gate import GateLimits
 from meshd.emcon.order import OrderState
 from meshd.link.settings import Posture
 
@@ -13,6 +14,17 @@ class CloseGate:
     """Shut these devices in one transaction. Answered by GateClosed or GateFailed, at once."""
 
     devices: Sequence[str]
+    off: Sequence[str] = ()
+    """Those of them that are to be down; the others are up again, if the gate had set them down."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestrictGate:
+    """Let marked frames leave this device within limits, or renew its lease. Answered like OpenGate."""
+
+    device: str
+    limits: GateLimits
+    lease_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,5 +86,14 @@ class Report:
 
 
 Command = (
-    CloseGate | OpenGate | ChangePostures | PersistState | ReadCounters | OrderHolds | OrderRefused | WakeAt | Report
+    CloseGate
+    | OpenGate
+    | RestrictGate
+    | ChangePostures
+    | PersistState
+    | ReadCounters
+    | OrderHolds
+    | OrderRefused
+    | WakeAt
+    | Report
 )

@@ -81,10 +81,35 @@ class CountersRead:
 
 
 @dataclass(frozen=True, slots=True)
+class SilenceBroken:
+    """By order, marked frames leave these devices that are shut, and no others; empty: that is over."""
+
+    devices: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired:
     """The time that the last WakeAt named has come."""
 
     wall_ms: int | None
+    may_open: bool = True
+    """False: what the schedule opens has to wait for the record; `EmconPolicy.is_opening_due` says that it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateProbed:
+    """What this kernel lacks. Before Booted."""
+
+    weakness: str
+    """Which path a gate that is shut leaves open; empty: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class HookRan:
+    """A hook whose failure sets its bearer's device down has run."""
+
+    bearer: str
+    has_failed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +129,9 @@ Event = (
     | GateOpened
     | GateFailed
     | CountersRead
+    | SilenceBroken
     | TimerFired
+    | GateProbed
+    | HookRan
     | SettingsChanged
 )

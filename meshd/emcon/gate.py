@@ -9,6 +9,19 @@ NO_GATE_PROBLEM: Final = "no kernel gate"
 
 
 @dataclass(frozen=True, slots=True)
+class GateLimits:
+    """What may leave a restricted device."""
+
+    marks: tuple[int, ...]
+    """SO_MARK of the flows."""
+    quota_bytes_per_h: int | None
+    rate_bytes_per_s: int | None
+    """The duty cycle, as a share of the rate."""
+    burst_bytes: int
+    """Above what the rate gives in a second."""
+
+
+@dataclass(frozen=True, slots=True)
 class GateCounters:
     """What the kernel counted on one device."""
 
@@ -21,6 +34,12 @@ class GateCounters:
     marked_frames: int = 0
     """Let out by `break_for` since the gate was last laid."""
     marked_bytes: int = 0
+    quota_used_bytes: int = 0
+    """Of the hour's quota of `restrict`."""
+    excepted_frames: int = 0
+    """Let out to the stations that are excepted."""
+    below: tuple[str, ...] = ()
+    """Devices that carry what this one sends, and are gated with it."""
 
 
 class EmissionGate(Protocol):
@@ -29,8 +48,18 @@ class EmissionGate(Protocol):
     def adopt(self, devices: Collection[str]) -> None:
         """Take over what an earlier run or the boot unit laid, and shut these; at no moment anything opens."""
 
-    def close(self, devices: Sequence[str]) -> None:
-        """Shut all of these in one transaction and purge what waits in their queues."""
+    def close(self, devices: Sequence[str], off: Collection[str] = ()) -> None:
+        """Shut all of these in one transaction and purge what waits in their queues.
+
+        Those in `off` are set down then, and kept down; the others are set up again where that was so before.
+        """
+
+    def restrict(self, device: str, limits: GateLimits, lease_s: float) -> None:
+        """Shut it but for these marks, for `lease_s` seconds. Calling again renews the lease.
+
+        The kernel counts quota and rate; what was used of an hour's quota stays used, whatever comes in between.
+        Neighbour entries must be permanent: ARP carries no mark.
+        """
 
     def open(self, device: str, lease_s: float | None) -> None:
         """Let frames leave for `lease_s` seconds (None: until closed). Calling again renews the lease."""
@@ -52,7 +81,10 @@ class EmissionGate(Protocol):
         """By device: what is weaker than it should be, in words."""
 
     def probe(self) -> list[str]:
-        """Pieces that this host lacks, in words; empty: all is there."""
+        """Pieces that this host lacks and without which there is no gate, in words."""
+
+    def probe_weak(self) -> list[str]:
+        """Pieces that it lacks and without which a path stays open; which one, in words."""
 
     @property
     def ports(self) -> Collection[int]:
@@ -74,9 +106,13 @@ class NoGate:
         """Remember the names, for `problems`."""
         self._devices.update(devices)
 
-    def close(self, devices: Sequence[str]) -> None:
+    def close(self, devices: Sequence[str], off: Collection[str] = ()) -> None:
         """Nothing."""
         self._devices.update(devices)
+
+    def restrict(self, device: str, limits: GateLimits, lease_s: float) -> None:
+        """Nothing."""
+        self._devices.add(device)
 
     def open(self, device: str, lease_s: float | None) -> None:
         """Nothing."""
@@ -100,4 +136,8 @@ class NoGate:
 
     def probe(self) -> list[str]:
         """Everything lacks."""
+        return [NO_GATE_PROBLEM]
+
+    def probe_weak(self) -> list[str]:
+        """Every path is open."""
         return [NO_GATE_PROBLEM]

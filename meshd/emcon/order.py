@@ -67,6 +67,11 @@ class OrderState:
         """Whether the schedule holds now, or comes back."""
         return any(each is not None and each.profile == SCHEDULED for each in (self.order, self.before))
 
+    @property
+    def base(self) -> Order | None:
+        """What comes back after the next order with an end: a second one of that sort brings back the same."""
+        return self.before if self.is_bounded else self.order
+
     def after(self) -> Self | None:
         """What is persisted once an order with an end is over."""
         return None if self.before is None else type(self)(self.before, False, None, self.schedule)

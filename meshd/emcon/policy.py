@@ -6,21 +6,19 @@ that fails, with an alarm. Towards OPEN: persist first; where that fails the ord
 order that shuts one bearer and opens another does both in that sequence. An order with an end (`for_s`) brings back the
 one before it, one order deep. At boot a valid state file decides; without one, `boot_posture`. Where an order has an
 end and nobody knows the time, the stricter of it and of what would come back holds. An order that says `scheduled`
-leaves it to the schedule: nothing is written when that opens or shuts, since the order is durable.
+leaves it to the schedule: the state is not written when that opens or shuts, since the order is durable.
 
-`wanted` says what an order gives each bearer, `upkeep` keeps the gate as it is decided here.
+`wanted` says what an order gives each bearer, `device_plan` what that means for devices, `upkeep` keeps the gate as it
+is decided here.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, assert_never
 
 from meshd.emcon.commands import (
     ChangePostures,
-    CloseGate,
     Command,
-    OpenGate,
     OrderHolds,
     OrderRefused,
     PersistState,
@@ -28,6 +26,7 @@ from meshd.emcon.commands import (
     Report,
     WakeAt,
 )
+from meshd.emcon.device_plan import DevicePlan
 from meshd.emcon.events import (
     Booted,
     CountersRead,
@@ -35,17 +34,22 @@ from meshd.emcon.events import (
     GateClosed,
     GateFailed,
     GateOpened,
+    GateProbed,
+    HookRan,
     OrderGiven,
     Persisted,
     PersistingFailed,
     SettingsChanged,
+    SilenceBroken,
     TimerFired,
 )
 from meshd.emcon.order import SCHEDULED, Order, OrderState, Source, left_s, wrong_with_order
-from meshd.emcon.profile import UnknownProfileError, device_postures, leased_devices, stricter_of
+from meshd.emcon.pending import Pending
+from meshd.emcon.profile import UnknownProfileError, stricter_of, tighter_of
+from meshd.emcon.reports import alarm, order_report
 from meshd.emcon.schedule import Schedule
-from meshd.emcon.settings import EmconSettings
-from meshd.emcon.upkeep import OpenDevices, Upkeep, alarm
+from meshd.emcon.settings import EmconSettings, Restriction
+from meshd.emcon.upkeep import Upkeep
 from meshd.emcon.wanted import Wanted
 from meshd.link.settings import BearerSettings, Posture
 
@@ -53,18 +57,6 @@ RETRY_S: Final = 5.0
 """Between attempts to persist what could not be persisted, and looks at a clock that is unknown."""
 BOOT: Final = "boot"
 """Shown as the profile's name while no order holds."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    """An order on its way to the disk."""
-
-    write: int
-    state: OrderState | None
-    deadline: float | None
-    number: int | None
-    """Of the order that waits for an answer."""
-    opens: bool
 
 
 class EmconPolicy:
@@ -75,19 +67,28 @@ class EmconPolicy:
         self._state: OrderState | None = None
         self._boot_ms: int | None = None
         self._postures = {bearer.name: Posture.RX_ONLY for bearer in bearers}
+        self._restrictions: dict[str, Restriction] = {}
         self._deadline: float | None = None
-        self._pending: _Pending | None = None
+        self._pending: Pending | None = None
         self._writes = 0
         self._save_at: float | None = None
         self._schedule_at = math.inf
         self._clock_at: float | None = None
         self._unsaved: str | None = None
         self._upkeep = Upkeep()
+        self.is_opening_due = False
+        """The schedule would have opened something at the last tick, had it been allowed to."""
+        self._set_down: set[str] = set()
 
     @property
     def postures(self) -> Mapping[str, Posture]:
         """By bearer, as they are now."""
         return self._postures
+
+    @property
+    def restrictions(self) -> Mapping[str, Restriction]:
+        """Of every bearer that is RESTRICTED now."""
+        return self._restrictions
 
     @property
     def source(self) -> Source:
@@ -140,6 +141,10 @@ class EmconPolicy:
         order = Order(profile, "", None, None, None)
         return self._wanted.by(order, schedule or self.schedule, now)
 
+    def preview_restrictions(self, profile: str, schedule: Schedule | None) -> dict[str, Restriction]:
+        """What it would let out of each bearer that it restricts. Errors: UnknownProfileError."""
+        return self._wanted.restrictions(profile, schedule or self.schedule)
+
     def handle(self, event: Event, now: float) -> list[Command]:
         """What is to be done about an event."""
         if isinstance(event, Booted | OrderGiven | TimerFired):
@@ -160,9 +165,15 @@ class EmconPolicy:
             case GateFailed():
                 commands = self._upkeep.failed(event, now)
             case CountersRead():
-                commands = self._upkeep.check(event, self._shut_devices())
+                commands = self._upkeep.check(event, self._plan())
+            case SilenceBroken(devices):
+                commands = self._upkeep.leave_out(devices)
             case TimerFired():
-                commands = self._tick(event.wall_ms, now)
+                commands = self._tick(event, now)
+            case GateProbed():
+                self._wanted.weakness, commands = event.weakness, []
+            case HookRan():
+                commands = self._take_hook(event, now)
             case SettingsChanged():
                 commands = self._take_settings(event, now)
             case _ as never:
@@ -221,15 +232,18 @@ class EmconPolicy:
             until_ms = event.wall_ms + round(event.for_s * 1000)
         order = Order(event.profile, event.by, event.reason, event.wall_ms, until_ms)
         bounded = event.for_s is not None
-        state = OrderState(order, bounded, self._base() if bounded else None, schedule)
+        state = OrderState(order, bounded, self._state.base if bounded and self._state is not None else None, schedule)
         deadline = None if event.for_s is None else now + event.for_s
         try:
             self._wanted.check(state)
+            refusal = self._wanted.why_not(event.profile, schedule)
         except UnknownProfileError as exc:
-            return [OrderRefused(event.number, str(exc))]
+            refusal = str(exc)
+        if refusal is not None:
+            return [OrderRefused(event.number, refusal)]
         if event.profile == SCHEDULED:
             self._wanted.clock.vouch(event.wall_ms, now)
-        return self._begin(state, self._wanted.of(state, now), deadline, event.number)
+        return self._begin(state, self._wanted.of(state, now), deadline, event.number, now)
 
     def _begin(
         self,
@@ -237,17 +251,23 @@ class EmconPolicy:
         postures: dict[str, Posture],
         deadline: float | None,
         number: int | None,
+        now: float,
     ) -> list[Command]:
         """Shut what is to be shut, at once; what is to be opened waits for the disk."""
         silent = stricter_of(self._postures, postures)
+        wanted = self._wanted.restrictions_of(state)
+        tight = tighter_of(self._restrictions, wanted)
         opens = silent != postures or self._wanted.outlasts(postures, self._state)
-        commands = self._shut(silent)
+        opens = opens or any(tight[name] != wanted.get(name) for name in self._restricted(silent))
+        commands = self._shut(silent, tight, now)
         if self._pending is not None and self._pending.number is not None:
             commands.append(OrderRefused(self._pending.number, "a newer order has taken its place"))
         self._writes += 1
-        self._pending = _Pending(self._writes, state, deadline, number, opens)
+        self._pending = Pending(self._writes, state, deadline, number, opens)
         if not opens:
             self._state, self._deadline, self._clock_at = state, deadline, None
+            if not any(isinstance(each, ChangePostures) for each in commands):
+                commands.append(ChangePostures(dict(self._postures)))  # its end, or the schedule, may be another one
             commands.append(self._report("emcon.order"))
         return [*commands, PersistState(self._writes, state)]
 
@@ -279,19 +299,22 @@ class EmconPolicy:
             commands.append(OrderRefused(pending.number, text))
         return commands
 
-    def _tick(self, wall_ms: int | None, now: float) -> list[Command]:
-        commands = self._tick_order(wall_ms, now) if self._pending is None else []
-        commands += self._keep_schedule(now)
-        return [*commands, *self._upkeep.tick(self._open_devices(), now)]
+    def _tick(self, event: TimerFired, now: float) -> list[Command]:
+        commands = self._tick_order(event.wall_ms, now) if self._pending is None else []
+        commands += self._keep_schedule(now, may_open=event.may_open)
+        return [*commands, *self._upkeep.tick(self._plan(), now)]
 
-    def _keep_schedule(self, now: float) -> list[Command]:
-        """Shut and open as the schedule says; while a write is under way nothing is opened."""
-        state = self._state
+    def _keep_schedule(self, now: float, *, may_open: bool) -> list[Command]:
+        """Shut and open as the schedule says; while a write is under way, or to be waited for, nothing is opened."""
+        state, self.is_opening_due = self._state, False
         if state is None or state.order.profile != SCHEDULED or self._clock_at is not None:
             return []
         target = self._wanted.of(state, now)
-        if self._pending is not None:
-            return self._shut(stricter_of(self._postures, target))
+        silent = stricter_of(self._postures, target)
+        self.is_opening_due = self._pending is None and not may_open and silent != target
+        if self._pending is not None or self.is_opening_due:
+            tight = tighter_of(self._restrictions, self._wanted.restrictions_of(state))
+            return self._shut(silent, tight, now)
         return [] if target == self._postures else [*self._enter(target, now), self._report("emcon.schedule")]
 
     def _tick_order(self, wall_ms: int | None, now: float) -> list[Command]:
@@ -301,7 +324,7 @@ class EmconPolicy:
         if self._save_at is not None and self._save_at > now:
             return []
         if state is not None and self._deadline is not None and self._deadline <= now:
-            return self._begin(state.after(), self._wanted.after(state, now), None, None)
+            return self._begin(state.after(), self._wanted.after(state, now), None, None, now)
         if self._save_at is not None:
             return self._save()
         return []
@@ -309,7 +332,7 @@ class EmconPolicy:
     def _save(self) -> list[Command]:
         """Write what holds now, again."""
         self._writes += 1
-        self._pending = _Pending(self._writes, self._state, self._deadline, None, opens=False)
+        self._pending = Pending(self._writes, self._state, self._deadline, None, opens=False)
         return [PersistState(self._writes, self._state)]
 
     def _enter(self, postures: dict[str, Posture], now: float) -> list[Command]:
@@ -317,24 +340,30 @@ class EmconPolicy:
 
         Also what is shut already is shut again, and a device that stays open is never shut in between.
         """
+        known = self._restrictions | self._wanted.restrictions_of(self._state)
         self._postures = postures
-        shut = tuple(device for device in self._devices() if device in self._shut_devices())
-        commands: list[Command] = [CloseGate(shut)] if shut else []
-        opened = self._open_devices()
-        commands += [OpenGate(device, lease_s) for device, lease_s in opened.items()]
-        self._upkeep.opened(opened, now)
-        return [*commands, ChangePostures(dict(postures)), ReadCounters()]
+        self._restrictions = {name: known[name] for name in self._restricted(postures)}
+        plan = self._plan()
+        self._upkeep.opened(plan, now)
+        return [*plan.close(plan.shut), *plan.let(plan.letting), ChangePostures(dict(postures)), ReadCounters()]
 
-    def _shut(self, silent: dict[str, Posture]) -> list[Command]:
-        """Shut the devices that are open now and that these postures shut."""
-        opened = self._open_devices()
-        changed = silent != self._postures
+    def _shut(self, silent: dict[str, Posture], restrictions: Mapping[str, Restriction], now: float) -> list[Command]:
+        """Take from the devices what they may send now and may not by these postures and restrictions."""
+        before, changed = self._plan(), silent != self._postures
         self._postures = silent
-        shut = tuple(device for device in opened if device in self._shut_devices())
-        commands: list[Command] = [CloseGate(shut)] if shut else []
-        if changed:
+        self._restrictions = {name: restrictions[name] for name in self._restricted(silent)}
+        plan = self._plan()
+        commands = plan.tightened(before)
+        self._upkeep.begin_leases(plan, now)
+        if changed or commands:
             commands += [ChangePostures(dict(silent)), ReadCounters()]
         return commands
+
+    def _take_hook(self, event: HookRan, now: float) -> list[Command]:
+        """Bearers whose hooks have failed are down, whatever their posture."""
+        was_down = event.bearer in self._set_down
+        (self._set_down.add if event.has_failed else self._set_down.discard)(event.bearer)
+        return [] if was_down is event.has_failed else self._enter(dict(self._postures), now)
 
     def _take_settings(self, event: SettingsChanged, now: float) -> list[Command]:
         """`check_settings` has been asked before."""
@@ -347,27 +376,13 @@ class EmconPolicy:
             target = stricter_of(target, self._wanted.after(self._state, now))
         return [*self._enter(target, now), self._report("emcon.settings")]
 
-    def _base(self) -> Order | None:
-        """What comes back after an order with an end; a second one of that sort brings back the same."""
-        if self._state is None:
-            return None
-        return self._state.before if self._state.is_bounded else self._state.order
+    def _plan(self) -> DevicePlan:
+        postures = self._postures | dict.fromkeys(self._set_down & self._postures.keys(), Posture.OFF)
+        return DevicePlan.make(postures, self._restrictions, self._wanted.settings, self._wanted.bearers)
 
-    def _open_devices(self) -> OpenDevices:
-        leased = leased_devices(self._wanted.bearers)
-        devices = device_postures(self._postures, self._wanted.bearers)
-        return {
-            device: self._wanted.settings.lease_s if device in leased else None
-            for device, posture in devices.items()
-            if posture is Posture.OPEN
-        }
-
-    def _devices(self) -> list[str]:
-        """Each once, in the order of the configuration."""
-        return list(dict.fromkeys(bearer.device for bearer in self._wanted.bearers))
-
-    def _shut_devices(self) -> frozenset[str]:
-        return frozenset(self._devices()) - self._open_devices().keys()
+    @staticmethod
+    def _restricted(postures: Mapping[str, Posture]) -> list[str]:
+        return [name for name, posture in postures.items() if posture is Posture.RESTRICTED]
 
     def _next_wake(self) -> float:
         wishes = [self._upkeep.wake_at, self._schedule_at]
@@ -379,15 +394,4 @@ class EmconPolicy:
         return min(wishes)
 
     def _report(self, kind: str) -> Report:
-        order = self.order
-        postures = " ".join(f"{name}={posture.value}" for name, posture in sorted(self._postures.items()))
-        return Report(
-            kind,
-            {
-                "profile": order.profile,
-                "by": order.by,
-                "reason": order.reason,
-                "until_ms": order.until_ms,
-                "postures": postures,
-            },
-        )
+        return order_report(kind, self.order, self._postures)

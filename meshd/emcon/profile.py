@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from meshd.base.errors import MeshdError
-from meshd.emcon.settings import EmconProfile, EmconSettings
+from meshd.emcon.settings import EmconProfile, EmconSettings, Restriction
 from meshd.link.settings import BearerSettings, Posture
 
 Postures = Mapping[str, Posture]
@@ -39,7 +39,40 @@ def find_profile(settings: EmconSettings, name: str) -> EmconProfile:
 
 def profile_postures(profile: EmconProfile, bearers: Sequence[BearerSettings]) -> dict[str, Posture]:
     """What the profile gives each bearer."""
-    return {bearer.name: profile.postures.get(bearer.name, profile.others) for bearer in bearers}
+    others = profile.others
+    radiating = others if profile.radiating is None else profile.radiating
+    return {
+        bearer.name: profile.postures.get(bearer.name, radiating if bearer.radiating else others) for bearer in bearers
+    }
+
+
+def profile_restrictions(profile: EmconProfile, bearers: Sequence[BearerSettings]) -> dict[str, Restriction]:
+    """What it lets out of each bearer that it restricts."""
+    postures = profile_postures(profile, bearers)
+    restricted = [bearer for bearer in bearers if postures[bearer.name] is Posture.RESTRICTED]
+    return {bearer.name: profile.restrictions[_stands_for(profile, bearer)] for bearer in restricted}
+
+
+def _stands_for(profile: EmconProfile, bearer: BearerSettings) -> str:
+    """The key of a profile that a bearer goes by."""
+    if bearer.name in profile.postures:
+        return bearer.name
+    return "radiating" if bearer.radiating and profile.radiating is not None else "others"
+
+
+def tightest(restrictions: Sequence[Restriction]) -> Restriction:
+    """What all of these let out; at least one is needed."""
+    quotas = [each.quota_bytes_per_h for each in restrictions if each.quota_bytes_per_h is not None]
+    duties = [each.duty_pct for each in restrictions if each.duty_pct is not None]
+    floor = max(each.precedence_min for each in restrictions)
+    return Restriction(min(quotas, default=None), min(duties, default=None), floor)
+
+
+def tighter_of(one: Mapping[str, Restriction], other: Mapping[str, Restriction]) -> dict[str, Restriction]:
+    """For each bearer that one of the two restricts, what both let out."""
+    return {
+        name: tightest([each[name] for each in (one, other) if name in each]) for name in dict.fromkeys((*one, *other))
+    }
 
 
 def boot_postures(settings: EmconSettings, bearers: Sequence[BearerSettings]) -> dict[str, Posture]:

@@ -5,21 +5,21 @@ Part of `policy`, which decides what is open; the periods here are about how fas
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from meshd.emcon.commands import CloseGate, Command, OpenGate, ReadCounters, Report
+from meshd.emcon.commands import Command, ReadCounters, Report
+from meshd.emcon.device_plan import DevicePlan
 from meshd.emcon.events import CountersRead, GateFailed
+from meshd.emcon.gate import GateCounters
+from meshd.emcon.reports import alarm
 from meshd.emcon.tripwire import Tripwire
 
 GATE_RETRY_S: Final = 1.0
 """Between attempts at a gate that refused."""
-TRIPWIRE_S: Final = 1.0
-"""Between looks at the counters."""
+TRIPWIRE_S: Final = 0.5
+"""Between looks at the counters: a frame that leaves in silence is an alarm within a second."""
 RENEWALS_PER_LEASE: Final = 3
-
-OpenDevices = Mapping[str, float | None]
-"""Devices that may send, and the lease in seconds on which they may; None: without an end."""
 
 
 class Upkeep:
@@ -31,6 +31,9 @@ class Upkeep:
         self._retry_at = math.inf
         self._failed: dict[str, str] = {}
         self._tripwire = Tripwire()
+        self._broken: frozenset[str] = frozenset()
+        self._left_out: frozenset[str] = frozenset()
+        """At the next look: what was counted before or meanwhile says nothing."""
 
     @property
     def problems(self) -> Mapping[str, str]:
@@ -42,23 +45,24 @@ class Upkeep:
         """When `tick` wants to be called."""
         return min(self._lease_at, self._look_at, self._retry_at)
 
-    def opened(self, open_devices: OpenDevices, now: float) -> None:
-        """All of these have just got a fresh lease."""
-        leases = [lease_s for lease_s in open_devices.values() if lease_s is not None]
-        self._lease_at = now + min(leases) / RENEWALS_PER_LEASE if leases else math.inf
+    def opened(self, plan: DevicePlan, now: float) -> None:
+        """All that may send have just got a fresh lease."""
+        self._lease_at = now + min(plan.leases, default=math.inf) / RENEWALS_PER_LEASE
         self._look_at = min(self._look_at, now + TRIPWIRE_S)
 
-    def tick(self, open_devices: OpenDevices, now: float) -> list[Command]:
+    def begin_leases(self, plan: DevicePlan, now: float) -> None:
+        """Some of them have got a lease just now."""
+        self._lease_at = min(self._lease_at, now + min(plan.leases, default=math.inf) / RENEWALS_PER_LEASE)
+
+    def tick(self, plan: DevicePlan, now: float) -> list[Command]:
         """What is due."""
         commands: list[Command] = []
         if self._retry_at <= now:
             self._retry_at = math.inf
-            shut = tuple(device for device in self._failed if device not in open_devices)
-            commands += [CloseGate(shut)] if shut else []
-            commands += [OpenGate(name, open_devices[name]) for name in self._failed if name in open_devices]
+            commands += plan.close(self._failed.keys()) + plan.let(self._failed.keys())
         if self._lease_at <= now:
-            commands += [OpenGate(name, lease_s) for name, lease_s in open_devices.items() if lease_s is not None]
-            self.opened(open_devices, now)
+            commands += plan.let(plan.letting, is_leased=True)
+            self.opened(plan, now)
         if self._look_at <= now:
             self._look_at = now + TRIPWIRE_S
             commands.append(ReadCounters())
@@ -76,17 +80,30 @@ class Upkeep:
         self._retry_at = min(self._retry_at, now + GATE_RETRY_S)
         return [alarm(event.reason, device) for device in fresh]
 
-    def check(self, event: CountersRead, shut: Collection[str]) -> list[Command]:
+    def leave_out(self, devices: frozenset[str]) -> list[Command]:
+        """Out of these something leaves by order; whoever gave it compares the counters when that is over."""
+        self._left_out |= self._broken | devices
+        self._broken = devices
+        return []
+
+    def check(self, event: CountersRead, plan: DevicePlan) -> list[Command]:
         """Is everything silent that should be?"""
         commands: list[Command] = []
+        watched = [device for device in plan.shut if device not in self._left_out]
+        self._left_out = self._broken
+        shut = {below: device for device in watched for below in _with_below(device, event.counters)}
         for leak in self._tripwire.check(shut, event.counters):
             if leak.frames:
                 commands.append(alarm(f"{leak.frames} frames left a device that is ordered silent", leak.device))
             if leak.is_open:
-                commands += [alarm("the gate stood open and is shut again", leak.device), CloseGate((leak.device,))]
+                commands += [
+                    alarm("the gate stood open and is shut again", leak.device),
+                    *plan.close((shut[leak.device],)),
+                ]
         return commands
 
 
-def alarm(text: str, device: str | None = None) -> Report:
-    """A report that should wake somebody up."""
-    return Report("emcon.alarm", {"text": text} if device is None else {"text": text, "device": device})
+def _with_below(device: str, counters: Mapping[str, GateCounters]) -> tuple[str, ...]:
+    """The device, and those that carry what it sends."""
+    counted = counters.get(device)
+    return (device,) if counted is None else (device, *counted.below)

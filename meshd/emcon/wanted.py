@@ -9,10 +9,17 @@ import math
 from collections.abc import Mapping, Sequence
 
 from meshd.emcon.order import SCHEDULED, Order, OrderState
-from meshd.emcon.profile import boot_postures, find_profile, profile_postures, stricter_of
+from meshd.emcon.profile import (
+    boot_postures,
+    find_profile,
+    profile_postures,
+    profile_restrictions,
+    stricter_of,
+    tighter_of,
+)
 from meshd.emcon.schedule import Schedule, next_opening_ms, postures_of
 from meshd.emcon.schedule_clock import READ_EVERY_S, ScheduleClock
-from meshd.emcon.settings import EmconSettings
+from meshd.emcon.settings import EmconSettings, Restriction
 from meshd.link.settings import BearerSettings, Posture
 
 
@@ -23,10 +30,31 @@ class Wanted:
         self.settings = settings
         self.bearers = tuple(bearers)
         self.clock = ScheduleClock()
+        self.weakness = ""
+        """Which path a gate that is shut leaves open here; empty: none."""
 
     def boot(self) -> dict[str, Posture]:
         """Where nobody has given a valid order."""
-        return boot_postures(self.settings, self.bearers)
+        return self._assured(boot_postures(self.settings, self.bearers))
+
+    def _assured(self, postures: dict[str, Posture]) -> dict[str, Posture]:
+        """Where the gate does not hold what is assured, the device has to be off."""
+        unheld = self._unheld(postures) if self.weakness else ()
+        return postures | dict.fromkeys(unheld, Posture.OFF)
+
+    def _unheld(self, postures: Mapping[str, Posture]) -> list[str]:
+        gated = (Posture.RESTRICTED, Posture.RX_ONLY)
+        return [each.name for each in self.bearers if each.assured and postures[each.name] in gated]
+
+    def why_not(self, profile: str, schedule: Schedule | None) -> str | None:
+        """Why a profile can't be ordered on this host. Errors: UnknownProfileError."""
+        names = schedule.profiles if profile == SCHEDULED and schedule is not None else [profile]
+        for name in names if self.weakness else ():
+            unheld = self._unheld(profile_postures(find_profile(self.settings, name), self.bearers))
+            if unheld:
+                which = ", ".join(unheld)
+                return f"{which} is assured, and this kernel does not hold it ({self.weakness}): order OFF for it"
+        return None
 
     def by(self, order: Order | None, schedule: Schedule | None, now: float) -> dict[str, Posture]:
         """What an order gives; None: what holds at boot.
@@ -36,15 +64,35 @@ class Wanted:
         if order is None:
             return self.boot()
         if order.profile != SCHEDULED:
-            return profile_postures(find_profile(self.settings, order.profile), self.bearers)
+            return self._assured(profile_postures(find_profile(self.settings, order.profile), self.bearers))
         assert schedule is not None, "an order that says `scheduled` is not taken without a schedule"
         at_ms = self.clock.time_ms(now, schedule.margin_ms)
         names = schedule.profiles if at_ms is None else schedule.profiles_near(at_ms)
-        return postures_of(names, self.settings, self.bearers)
+        return self._assured(postures_of(names, self.settings, self.bearers))
 
     def of(self, state: OrderState | None, now: float) -> dict[str, Posture]:
         """What the order in force gives."""
         return self.boot() if state is None else self.by(state.order, state.schedule, now)
+
+    def restrictions(self, profile: str, schedule: Schedule | None) -> dict[str, Restriction]:
+        """What a profile lets out of each bearer that it restricts; the tightest of all where a schedule changes them.
+
+        Errors: UnknownProfileError.
+        """
+        names = [profile] if profile != SCHEDULED or schedule is None else schedule.profiles
+        found: dict[str, Restriction] = {}
+        for name in names:
+            found = tighter_of(found, profile_restrictions(find_profile(self.settings, name), self.bearers))
+        return found
+
+    def restrictions_of(self, state: OrderState | None) -> dict[str, Restriction]:
+        """What the order in force lets out, and what comes back after it, where that may hold already."""
+        if state is None:
+            return {}
+        found = self.restrictions(state.order.profile, state.schedule)
+        if state.is_bounded and state.before is not None:
+            return self.restrictions(state.before.profile, state.schedule) | found
+        return found
 
     def after(self, state: OrderState, now: float) -> dict[str, Posture]:
         """What comes back after it."""

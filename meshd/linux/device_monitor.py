@@ -11,8 +11,7 @@ import socket
 import struct
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import trio
 
@@ -55,7 +54,7 @@ class DeviceState:
 class DeviceMonitor:
     """Watches some devices of the network namespace in which it is made.
 
-    Resource handling: closes with `close()` or `with`; `run` ends by cancellation.
+    Resource handling: closes with `close()`; `run` ends by cancellation.
     Errors: OSError from the constructor.
     """
 
@@ -74,14 +73,6 @@ class DeviceMonitor:
         """Stop watching."""
         self._source.close()
         self._kernel.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def read(self) -> dict[str, DeviceState]:
         """How the devices are that exist now. Errors: NetlinkError."""

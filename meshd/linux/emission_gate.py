@@ -1,39 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The emission gate for real: three layers of the kernel below every socket of this host (DESIGN section 7).
+"""The emission gate for real: layers of the kernel below every socket of this host (DESIGN section 7).
 
 1. `nfnetlink`: an nftables egress chain with policy drop, and a set of devices that may send, whose elements run out by
-   themselves (the dead-man's lease). It also stops what bypasses the qdisc (PACKET_QDISC_BYPASS).
+   themselves (the dead-man's lease). It also stops what bypasses the qdisc (PACKET_QDISC_BYPASS), and counts what a
+   restricted device may send.
 2. `traffic_control`: a classic BPF drop at the clsact egress while closed. It holds when somebody flushes the ruleset,
    and stops what netfilter egress skips by design (tc redirect).
 3. A blackhole as root qdisc while closed: what waits behind both hooks is purged; `shaping` keeps what stood there.
+4. The device itself, set down where that is ordered.
 
-AF_XDP and XDP redirect pass all three: only the device's own state or the radio's transmit inhibit stops them. A device
-with a lease is always in the table; one without (not radiating) only while it is closed by order, so that neither a
-stalled daemon nor an expired lease cuts an operator off. What to close and when is `meshd.emcon.policy`.
+AF_XDP and XDP redirect pass the first three: only the fourth or the radio's transmit inhibit stops them. A device with
+a lease is always in the table; one without (not radiating) only while it is closed by order, so that neither a stalled
+daemon nor an expired lease cuts an operator off. `lower_layers` has layers 2 to 4. What to close and when is
+`meshd.emcon.policy`.
 """
 
 import errno
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from meshd.base.errors import GateError
-from meshd.emcon.gate import GateCounters
+from meshd.emcon.gate import GateCounters, GateLimits
+from meshd.link.settings import Station
+from meshd.linux.gate_notes import GateNotes
+from meshd.linux.gated_device import GatedDevice, Regime
+from meshd.linux.lower_layers import MISSING, NO_CLSACT, LowerLayers
 from meshd.linux.netlink import NetlinkError
-from meshd.linux.nfnetlink import GateTable, TableState, chain_name
-from meshd.linux.shaping import (
-    RECORD_SIZE_MAX_BYTES,
-    ShapingRecord,
-    ShapingRecordError,
-    decode_record_untrusted,
-    encode_record,
-)
-from meshd.linux.traffic_control import OUR_ROOT, TrafficControl
+from meshd.linux.nfnetlink import GateTable, TableState
+from meshd.linux.traffic_control import TrafficControl
 
 REBUILD_ATTEMPTS_MAX: Final = 3
 """Devices may come and go between looking and laying."""
-MISSING: Final = "the device does not exist: it is gated as soon as it appears"
+QUOTA_S: Final = 3600.0
+"""After so long a restricted device has its quota anew."""
 _REMEDY: Final = {
     errno.EPERM: "run meshd with CAP_NET_ADMIN (its systemd unit grants it), or in a lab set `gate = false` in [emcon]",
     errno.EOPNOTSUPP: "the kernel needs nftables with the netdev egress hook (Linux 5.16, CONFIG_NETFILTER_EGRESS)",
@@ -41,19 +42,8 @@ _REMEDY: Final = {
 }
 
 
-@dataclass(slots=True)
-class _Device:
-    """What is wanted of one device, and what is known about it."""
-
-    is_closed: bool
-    lease_s: float | None = None
-    record: ShapingRecord = ()
-    blocked_before: int = 0
-    """Frames counted by chains that somebody removed since."""
-    mark: int | None = None
-    """Of the flow that its silence was broken for, until it is closed or opened again."""
-    problems: dict[str, str] = field(default_factory=dict)
-    """By layer."""
+def _no_exceptions(_: str) -> None:
+    """Nobody."""
 
 
 class KernelGate:
@@ -63,15 +53,25 @@ class KernelGate:
     Errors: GateError everywhere, naming the remedy.
     """
 
-    def __init__(self, shaping_dir: Path | None = None) -> None:
-        """`shaping_dir`: where to note what stood at a closed device's root, for the next start (below /run)."""
+    def __init__(
+        self,
+        notes_dir: Path | None = None,
+        exceptions: Callable[[str], Sequence[Station] | None] = _no_exceptions,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`notes_dir`: where to note what a later start has to know (below /run); `exceptions` says, by device, whom
+        frames may go to in any case.
+        """
         try:
             self._table = GateTable()
             self._tc = TrafficControl()
         except OSError as exc:
             raise GateError(f"no netlink socket for the emission gate: {exc}{_remedy(exc.errno)}") from exc
-        self._shaping_dir = shaping_dir
-        self._devices: dict[str, _Device] = {}
+        self._notes = GateNotes(notes_dir)
+        self._below = LowerLayers(self._tc, self._notes)
+        self._exceptions = exceptions
+        self._now = now
+        self._devices: dict[str, GatedDevice] = {}
         self._chained: set[str] = set()
 
     @property
@@ -80,38 +80,43 @@ class KernelGate:
         return (self._table.port, self._tc.port)
 
     def probe(self) -> list[str]:
-        """Pieces that this host lacks, in words; empty: all is there. Nothing is changed."""
-        lacking = []
-        for name, call in (("nftables egress", self._table.probe), ("clsact with classic BPF", self._tc.probe)):
-            try:
-                call()
-            except NetlinkError as exc:
-                lacking.append(f"{name}: {exc}{_remedy(exc.errno)}")
-        return lacking
+        """Pieces without which there is no gate, in words; empty: all is there. Nothing is changed."""
+        return self._lacks("nftables egress", self._table.probe)
+
+    def probe_weak(self) -> list[str]:
+        """Pieces without which there is a gate, but one that lets something pass; which, in words."""
+        return [f"{each}; {NO_CLSACT}" for each in self._lacks("clsact with classic BPF", self._tc.probe)]
+
+    def _lacks(self, name: str, call: Callable[[], None]) -> list[str]:
+        try:
+            call()
+        except NetlinkError as exc:
+            return [f"{name}: {exc}{_remedy(exc.errno)}"]
+        return []
 
     def adopt(self, devices: Collection[str]) -> None:
         """Take over the table that the boot unit or an earlier daemon laid, all of its devices and these closed."""
         try:
-            found = self._table.state().chains
-            for name in sorted({*devices, *found}):
-                self._devices.setdefault(name, _Device(is_closed=True)).is_closed = True
+            for name in sorted({*devices, *self._table.state().chains}):
+                state = self._device(name)
+                state.regime = Regime.CLOSED
+                state.is_off = state.is_set_down = self._notes.read_down(name)
             self._rebuild()
         except NetlinkError as exc:
             raise _gate_error(exc) from exc
-        for name in self._devices:
-            self._close_below(name)
+        for state in self._devices.values():
+            self._below.hold(state, purge=True)
 
-    def close(self, devices: Sequence[str]) -> None:
+    def close(self, devices: Sequence[str], off: Collection[str] = ()) -> None:
         """Shut all of these in one transaction, then the layers below, then look whether it is so."""
-        for name in devices:
-            self._devices.setdefault(name, _Device(is_closed=True)).is_closed = True
         failure: NetlinkError | None = None
         try:
             self._shut(devices)
         except NetlinkError as exc:
             failure = exc
         for name in devices:
-            self._close_below(name)
+            self._devices[name].is_off = name in off
+            self._below.hold(self._devices[name], purge=True)
         if failure is None:
             try:
                 self._mend_table()
@@ -119,6 +124,12 @@ class KernelGate:
                 failure = exc
         if failure is not None:
             raise _gate_error(failure)
+        self._check_down(off)
+
+    def _check_down(self, off: Collection[str]) -> None:
+        failed = [f"{name}: {problem}" for name in off if (problem := self._devices[name].problems.get("down"))]
+        if failed:
+            raise GateError("emission gate: " + "; ".join(failed))
 
     def break_for(self, device: str, mark: int, quota_bytes: int, window_s: float) -> None:
         """Let one flow out of a closed device; nftables, which ends it by itself, comes last.
@@ -127,26 +138,64 @@ class KernelGate:
         """
         self.close([device])
         state = self._devices[device]
-        found = self._tc.device(device)
-        if found is None:
-            raise GateError(f"emission gate: silence is not broken on {device}: {MISSING}")
+        state.mark = mark
         try:
-            self._tc.attach_marked(found.index, mark)
-            self._tc.detach_drop(found.index)
-            self._unsilence_queue(device, found.index, state)
-            state.mark = mark
+            self._below.let_marked(state)
             self._table.let_marked(device, mark, quota_bytes, window_s)
         except NetlinkError as exc:
             self.close([device])
+            if exc.errno == errno.ENODEV:
+                raise GateError(f"emission gate: silence is not broken on {device}: {MISSING}") from exc
+            raise _gate_error(exc) from exc
+
+    def restrict(self, device: str, limits: GateLimits, lease_s: float) -> None:
+        """Let marked flows out of a closed device; nftables, which counts them, comes last."""
+        state = self._device(device)
+        is_renewal = state.regime is Regime.LIMITED and state.limits == limits
+        if not is_renewal:
+            self.close([device])
+        state.limits, state.regime, state.lease_s = limits, Regime.LIMITED, lease_s
+        try:
+            is_new_hour = self._begin_hour(state)
+            if not is_renewal:
+                self._below.let_marked(state)
+            if not is_renewal or is_new_hour:
+                self._count_before(self._table.state())
+                if is_new_hour:
+                    state.used_bytes = 0
+                self._table.lay_rules(state.rules)
+            self._table.let_limited(device, limits.marks, lease_s)
+        except NetlinkError as exc:
+            if exc.errno == errno.ENODEV or self._tc.device(device) is None:
+                state.problems["device"] = MISSING
+                return
+            if not is_renewal:
+                self.close([device])
+                raise _gate_error(exc) from exc
+            self._restrict_anew(state)
+
+    def _begin_hour(self, state: GatedDevice) -> bool:
+        """True: an hour is over, and its quota is there again."""
+        now = self._now()
+        is_over = state.hour_began is not None and now - state.hour_began >= QUOTA_S
+        if state.hour_began is None or is_over:
+            state.hour_began = now
+        return is_over
+
+    def _restrict_anew(self, state: GatedDevice) -> None:
+        """The table, the chain or the device is not what we thought."""
+        try:
+            self._rebuild()
+        except NetlinkError as exc:
             raise _gate_error(exc) from exc
 
     def open(self, device: str, lease_s: float | None) -> None:
         """Let frames leave; nftables, which all pass, comes last. A device that is open gets its lease renewed."""
-        state = self._devices.setdefault(device, _Device(is_closed=True))
+        state = self._device(device)
         try:
-            if state.is_closed:
-                self._open_below(device, state)
-            state.is_closed, state.lease_s = False, lease_s
+            if state.regime is not Regime.OPEN:
+                self._below.free(state)
+            state.regime, state.lease_s, state.mark, state.is_off = Regime.OPEN, lease_s, None, False
             if lease_s is None:
                 self._forget(device)
             else:
@@ -163,8 +212,8 @@ class KernelGate:
         except NetlinkError as exc:
             raise _gate_error(exc) from exc
         for name, state in self._devices.items():
-            if state.is_closed:
-                mended += [f"{name}: {what}" for what in self._close_below(name)]
+            if state.regime is not Regime.OPEN:
+                mended += [f"{name}: {what}" for what in self._below.hold(state)]
         return mended
 
     def counters(self) -> Mapping[str, GateCounters]:
@@ -187,7 +236,7 @@ class KernelGate:
         """Open everything and leave nothing behind: for tests and for taking meshd off a host."""
         try:
             for name, state in self._devices.items():
-                self._open_below(name, state)
+                self._below.free(state)
                 found = self._tc.device(name)
                 if found is not None:
                     self._tc.remove_clsact(found.index)
@@ -197,18 +246,22 @@ class KernelGate:
         finally:
             self.disconnect()
 
-    def _shut(self, devices: Sequence[str]) -> None:
-        unchained = [name for name in devices if name not in self._chained]
+    def _device(self, name: str) -> GatedDevice:
+        return self._devices.setdefault(name, GatedDevice(name, tuple(self._exceptions(name) or ())))
+
+    def _shut(self, devices: Iterable[str]) -> None:
+        states = [self._device(name) for name in devices]
+        unchained = [state.rules for state in states if state.name not in self._chained]
+        marked = [(state.name, state.mark) for state in states if state.mark is not None]
+        limited = [flow for state in states if state.name in self._chained for flow in state.flows]
+        for state in states:
+            state.regime, state.mark = Regime.CLOSED, None
         try:
-            marks = {name: state.mark for name in devices if (state := self._devices[name]).mark is not None}
-            self._table.shut(devices, unchained, marks)
+            self._table.shut([state.name for state in states], unchained, marked, limited)
         except NetlinkError:
             self._rebuild()  # the table, a chain or a device is not what we thought
         else:
-            self._chained.update(unchained)
-        finally:
-            for name in devices:
-                self._devices[name].mark = None
+            self._chained.update(rules.device for rules in unchained)
 
     def _let(self, device: str, lease_s: float) -> None:
         if device not in self._chained:
@@ -228,145 +281,80 @@ class KernelGate:
             self._rebuild()
         self._chained.discard(device)
 
-    def _wanted(self) -> tuple[list[str], dict[str, float | None]]:
-        """Devices that have a chain, and those of them that may send."""
-        chained = [name for name, state in self._devices.items() if state.is_closed or state.lease_s is not None]
-        leases = {name: state.lease_s for name, state in self._devices.items() if not state.is_closed}
-        return chained, {name: lease_s for name, lease_s in leases.items() if lease_s is not None}
+    def _chained_devices(self) -> list[GatedDevice]:
+        """Those that have a chain."""
+        return [each for each in self._devices.values() if each.regime is not Regime.OPEN or each.lease_s is not None]
+
+    def _count_before(self, table: TableState) -> None:
+        """Keep what chains have counted that are about to be laid anew."""
+        for name, chain in table.chains.items():
+            if name in self._devices:
+                self._devices[name].blocked_before += chain.dropped_frames
+                self._devices[name].excepted_before += chain.excepted_frames
+                self._devices[name].used_bytes = chain.used_bytes or self._devices[name].used_bytes
 
     def _rebuild(self) -> None:
         """Lay the whole table anew, in one transaction."""
-        for name, chain in self._table.state().chains.items():
-            if name in self._devices:
-                self._devices[name].blocked_before += chain.dropped_frames
-        chained, leases = self._wanted()
+        self._count_before(self._table.state())
+        wanted = self._chained_devices()
         for attempt in range(REBUILD_ATTEMPTS_MAX):
+            leases = {each.name: each.lease_s for each in wanted if each.regime is Regime.OPEN}
+            limited = {
+                flow: each.lease_s
+                for each in wanted
+                if each.regime is Regime.LIMITED and each.lease_s is not None
+                for flow in each.flows
+            }
             try:
-                self._table.rebuild(chained, leases)
+                self._table.rebuild([each.rules for each in wanted], leases, limited)
             except NetlinkError as exc:
                 if exc.errno != errno.ENOENT or attempt + 1 == REBUILD_ATTEMPTS_MAX:
                     raise
                 # Before Linux 6.16 there is no chain for a device that does not exist.
-                chained = [name for name in chained if self._tc.device(name) is not None]
+                wanted = [each for each in wanted if self._tc.device(each.name) is not None]
             else:
                 break
-        self._chained = set(chained)
+        self._chained = {each.name for each in wanted}
 
     def _mend_table(self) -> bool:
         """True: the table was not as it should be, and is now."""
-        state = self._table.state()
-        chained, _ = self._wanted()
-        missing = [name for name in chained if name not in state.chains or not state.chains[name].is_drop]
-        wrong = [name for name in state.leases if name not in self._devices or self._devices[name].is_closed]
+        table = self._table.state()
+        missing = [each.name for each in self._chained_devices() if not self._is_whole(each, table)]
+        wrong = [name for name in table.leases if not self._is_in(name, Regime.OPEN)]
+        wrong += [name for name, _ in table.limited if not self._is_in(name, Regime.LIMITED)]
         if not wrong and all(self._tc.device(name) is None for name in missing):
             return False
         self._rebuild()
         return True
 
-    def _close_below(self, name: str) -> list[str]:
-        """Layers 2 and 3 of one device. Returns what had to be done, in words; a refusal becomes a problem."""
-        state = self._devices[name]
-        state.problems = {}
-        done: list[str] = []
-        try:
-            device = self._tc.device(name)
-            if device is None:
-                state.problems["device"] = MISSING
-                return done
-            if state.mark is not None:
-                if not self._tc.has_marked(device.index):
-                    self._tc.attach_marked(device.index, state.mark)
-                    done.append("the clsact drop was not there")
-                return done
-            if not self._tc.has_drop(device.index):
-                self._tc.attach_drop(device.index)
-                done.append("the clsact drop was not there")
-            self._tc.detach_marked(device.index)
-        except NetlinkError as exc:
-            if exc.errno == errno.ENODEV:
-                state.problems["device"] = MISSING
-                return done
-            state.problems["clsact"] = f"no clsact drop: {exc}"
-        try:
-            if device is not None and self._silence_queue(name, device.index, state):
-                done.append("the root qdisc was not ours")
-        except NetlinkError as exc:
-            state.problems["qdisc"] = f"the queue was not purged: {exc}"
-        return done
+    @staticmethod
+    def _is_whole(state: GatedDevice, table: TableState) -> bool:
+        chain = table.chains.get(state.name)
+        return chain is not None and chain.is_as(state.rules)
 
-    def _silence_queue(self, name: str, index: int, state: _Device) -> bool:
-        root = self._tc.root(index)
-        if root is not None and root.handle == OUR_ROOT:
-            state.record = state.record or self._noted(name, state)
-            return False
-        state.record = self._tc.record(index)
-        self._note(name, state)
-        self._tc.blackhole(index)
-        return True
-
-    def _open_below(self, name: str, state: _Device) -> None:
-        state.problems = {}
-        device = self._tc.device(name)
-        if device is None:
-            state.problems["device"] = MISSING
-            return
-        try:
-            self._unsilence_queue(name, device.index, state)
-            self._tc.detach_drop(device.index)
-            self._tc.detach_marked(device.index)
-            state.mark = None
-        except NetlinkError as exc:
-            if exc.errno != errno.ENODEV:
-                raise
-            state.problems["device"] = MISSING
-
-    def _unsilence_queue(self, name: str, index: int, state: _Device) -> None:
-        if left := self._tc.restore(index, state.record):
-            state.problems["qdisc"] = "shaping not restored: " + "; ".join(left)
-        state.record = ()
-        self._note(name, state)
+    def _is_in(self, name: str, regime: Regime) -> bool:
+        return name in self._devices and self._devices[name].regime is regime
 
     def _counters(self, table: TableState) -> dict[str, GateCounters]:
         counted = {}
+        limited = {name for name, _ in table.limited}
         for name, state in self._devices.items():
             device = self._tc.device(name)
             if device is None:
                 continue
             chain = table.chains.get(name)
-            blocked = state.blocked_before + (chain.dropped_frames if chain else 0)
-            is_open = name in table.leases or not ((chain and chain.is_drop) or self._tc.has_drop(device.index))
-            marked = (chain.marked_frames, chain.marked_bytes) if chain else (0, 0)
-            counted[name] = GateCounters(device.tx_frames, blocked, is_open, *marked)
+            is_held = (chain is not None and chain.is_drop) or self._tc.has_drop(device.index)
+            counted[name] = GateCounters(
+                tx_frames=device.tx_frames,
+                blocked_frames=state.blocked_before + (chain.dropped_frames if chain else 0),
+                is_open=name in table.leases or name in limited or not is_held,
+                marked_frames=chain.marked_frames if chain else 0,
+                marked_bytes=chain.marked_bytes if chain else 0,
+                quota_used_bytes=chain.used_bytes if chain else state.used_bytes,
+                excepted_frames=state.excepted_before + (chain.excepted_frames if chain else 0),
+            )
+            state.used_bytes = counted[name].quota_used_bytes
         return counted
-
-    def _note(self, name: str, state: _Device) -> None:
-        """Keep the record for a daemon that starts while the gate is closed; an empty one needs no file."""
-        if self._shaping_dir is None:
-            return
-        path = self._shaping_dir / f"shaping-{chain_name(name)}"
-        try:
-            if not state.record:
-                path.unlink(missing_ok=True)
-                return
-            self._shaping_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-            fresh = path.with_suffix(".new")
-            fresh.write_bytes(encode_record(state.record))
-            fresh.replace(path)
-        except OSError as exc:
-            state.problems["note"] = f"a restart would lose the shaping of this device: {exc}"
-
-    def _noted(self, name: str, state: _Device) -> ShapingRecord:
-        if self._shaping_dir is None:
-            return ()
-        path = self._shaping_dir / f"shaping-{chain_name(name)}"
-        try:
-            with path.open("rb") as file:
-                return decode_record_untrusted(file.read(RECORD_SIZE_MAX_BYTES + 1))
-        except FileNotFoundError:
-            return ()
-        except (OSError, ShapingRecordError) as exc:
-            state.problems["note"] = f"the shaping of this device is lost: {exc}"
-            return ()
 
 
 def _remedy(number: int | None) -> str:

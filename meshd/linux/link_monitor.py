@@ -11,14 +11,14 @@ import socket
 import struct
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import trio
 
 from meshd.linux import netlink
 from meshd.linux.netlink import Message, as_text, attributes, message_list
-from meshd.linux.nfnetlink import NFPROTO_NETDEV, SUBSYSTEM_NFTABLES, TABLE
+from meshd.linux.nfnetlink import SUBSYSTEM_NFTABLES, TABLE
+from meshd.linux.nft_message import NFPROTO_NETDEV
 from meshd.linux.traffic_control import RTM_DELLINK, RTM_NEWLINK, device_of
 
 RECEIVE_BUFFER_BYTES: Final = 1 << 20
@@ -73,7 +73,7 @@ KernelChange = LinkChanged | TrafficControlChanged | RulesetChanged | EventsLost
 class LinkMonitor:
     """Watches the network namespace in which it is made; what happens from then on is told, `run` or not yet.
 
-    Resource handling: closes with `close()` or `with`; `run` ends by cancellation.
+    Resource handling: closes with `close()`; `run` ends by cancellation.
     Errors: OSError from the constructor.
     """
 
@@ -91,14 +91,6 @@ class LinkMonitor:
         """Stop watching."""
         self._route.close()
         self._netfilter.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     async def run(self, on_changes: Callable[[list[KernelChange]], None]) -> None:
         """Call `on_changes` with everything that has come in, as soon as it comes."""

@@ -30,8 +30,10 @@ _NUD_PERMANENT: Final = 0x80
 _NUD_USABLE: Final = 0x02 | 0x04 | 0x08 | 0x10 | _NUD_PERMANENT
 """REACHABLE, STALE, DELAY, PROBE, PERMANENT: the hardware address is known."""
 _MAC_BYTES: Final = 6
+_FAMILIES: Final = {int(each): each for each in (socket.AF_INET, socket.AF_INET6)}
 _ENTRY: Final = struct.Struct("=BxxxiHBB")
 """Family, device index, state, flags, type (struct ndmsg)."""
+_ANY: Final = _ENTRY.pack(0, 0, 0, 0, 0)
 
 
 class NeighbourTable:
@@ -53,6 +55,19 @@ class NeighbourTable:
             _put(kernel, index, family, address, hardware, _NUD_PERMANENT)
             return True
 
+    def pin_known(self, device: str) -> list[str]:
+        """Make all entries of a device permanent that are not yet, and whose hardware address is known.
+
+        Returns: their hosts. Errors: NetlinkError.
+        """
+        index = _index(device)
+        with NetlinkSocket(NETLINK_ROUTE) as kernel:
+            found = [_known(answer, index) for answer in kernel.dump(_RTM_GETNEIGH, _ANY, "listing neighbour entries")]
+            known = [each for each in found if each is not None]
+            for family, address, hardware in known:
+                _put(kernel, index, family, address, hardware, _NUD_PERMANENT)
+        return [socket.inet_ntop(family, address) for family, address, _ in known]
+
     def release(self, device: str, host: str) -> None:
         """Let the kernel find the hardware address out anew when it next sends there. Errors: NetlinkError."""
         index, family, address = _locate(device, host)
@@ -64,11 +79,26 @@ class NeighbourTable:
 
 def _locate(device: str, host: str) -> tuple[int, socket.AddressFamily, bytes]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return _index(device), family, socket.inet_pton(family, host.partition("%")[0])
+
+
+def _index(device: str) -> int:
     try:
-        index = socket.if_nametoindex(device)
+        return socket.if_nametoindex(device)
     except OSError as error:
         raise NetlinkError(errno.ENODEV, f"looking for {device}") from error
-    return index, family, socket.inet_pton(family, host.partition("%")[0])
+
+
+def _known(answer: Message, index: int) -> tuple[socket.AddressFamily, bytes, bytes] | None:
+    """Family, address and hardware address of an entry that the kernel has found out by itself."""
+    if answer.type != _RTM_NEWNEIGH or len(answer.body) < _ENTRY.size:
+        return None
+    family, _, state, _, _ = _ENTRY.unpack_from(answer.body)
+    address = attributes(answer.body[_ENTRY.size :]).get(_NDA_DST, b"")
+    hardware = _match(answer, index, address)
+    if family not in _FAMILIES or state & _NUD_PERMANENT or hardware is None:
+        return None
+    return _FAMILIES[family], address, hardware
 
 
 def _find(kernel: NetlinkSocket, index: int, family: socket.AddressFamily, address: bytes) -> bytes | None:

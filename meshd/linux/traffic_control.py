@@ -2,10 +2,11 @@
 """A small rtnetlink client for the second and third layer of the gate: clsact drop and root qdisc; and for devices.
 
 The second layer is a classic BPF program of one instruction, "drop", direct-action at the egress of the device's clsact
-qdisc (in tc's words `bpf da bytecode "1,6 0 0 2"`): it loads with CAP_NET_ADMIN alone and holds when somebody flushes
-the nftables ruleset. The third is a `blackhole` as root qdisc: setting it purges what waits in the queue, behind both
-hooks. What stood there before is kept as the kernel's own messages (`ShapingRecord`) and replayed on opening, so that
-this module need not know what a site shapes with (linux/rtnetlink.h, linux/pkt_sched.h, linux/pkt_cls.h).
+qdisc (in tc's words `bpf da bytecode "1,6 0 0 2"`), or a longer one that lets marked frames pass (`bpf_program`): it
+loads with CAP_NET_ADMIN alone and holds when somebody flushes the nftables ruleset. The third is a `blackhole` as root
+qdisc: setting it purges what waits in the queue, behind both hooks. What stood there before is kept as the kernel's own
+messages (`ShapingRecord`) and replayed on opening, so that this module need not know what a site shapes with
+(linux/rtnetlink.h, linux/pkt_sched.h, linux/pkt_cls.h).
 """
 
 import errno
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from meshd.linux import netlink
+from meshd.linux.bpf_program import DROP_ALL, INSTRUCTION, PASS_ALL
 from meshd.linux.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -50,17 +52,11 @@ _CLSACT_EGRESS: Final = 0xFFFFFFF3
 _CLSACT_INGRESS: Final = 0xFFFFFFF2
 _FIRST_PREFERENCE_ALL_PROTOCOLS: Final = 1 << 16 | 0x0300
 _KIND, _OPTIONS, _STAB = 1, 2, 8
-_DROP_PROGRAM: Final = struct.pack("=HBBI", 6, 0, 0, 2)
-"""BPF_RET | BPF_K with TC_ACT_SHOT."""
-_PASS_PROGRAM: Final = struct.pack("=HBBI", 6, 0, 0, 0xFFFFFFFF)
-"""The same with TC_ACT_UNSPEC: the next filter decides."""
 _PROBE_FILTER: Final = 0x6D65
-_MARKED_FILTER: Final = 0x6D66
-_PASS_OR_DROP: Final = _PASS_PROGRAM + _DROP_PROGRAM
-_SKF_AD_MARK: Final = 0xFFFFF000 + 20
-"""Where a classic BPF program finds SO_MARK (linux/filter.h)."""
+_PROGRAM_FILTER: Final = 0x6D66
 _DIRECT_ACTION: Final = struct.pack("=I", 1)
 _IFINFO: Final = struct.Struct("=BBHiII")
+_IFF_UP: Final = 0x1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +66,8 @@ class Device:
     name: str
     index: int
     tx_frames: int
+    is_up: bool
+    """Administratively; it need not have a carrier."""
 
 
 class TrafficControl:
@@ -101,6 +99,11 @@ class TrafficControl:
             raise
         found = [device_of(answer) for answer in answers if answer.type == RTM_NEWLINK]
         return found[0] if found else None
+
+    def set_up(self, index: int, is_up: bool) -> None:
+        """Set the device up or down."""
+        body = _IFINFO.pack(0, 0, 0, index, _IFF_UP if is_up else 0, _IFF_UP)
+        self._socket.request(RTM_NEWLINK, 0, body, "setting the device " + ("up" if is_up else "down"))
 
     def root(self, index: int) -> TcObject | None:
         """The root qdisc; None: the device has none of its own."""
@@ -147,23 +150,21 @@ class TrafficControl:
     def attach_drop(self, index: int) -> None:
         """Drop everything at the clsact egress; does nothing where that is so already."""
         self._make_clsact(index)
-        self._attach(index, OUR_FILTER, _DROP_PROGRAM)
+        self._attach(index, OUR_FILTER, DROP_ALL)
 
     def detach_drop(self, index: int) -> None:
         """Remove the drop, if it is there; clsact itself stays, since a site may use it too."""
         self._detach(index, OUR_FILTER)
 
-    def attach_marked(self, index: int, mark: int) -> None:
-        """Drop everything at the clsact egress that does not carry this mark, in the place of another mark's filter."""
+    def attach_program(self, index: int, program: bytes) -> None:
+        """Put a program at the clsact egress that lets something pass, in the place of another such one."""
         self._make_clsact(index)
-        self._detach(index, _MARKED_FILTER)
-        load = struct.pack("=HBBI", 0x20, 0, 0, _SKF_AD_MARK)
-        compare = struct.pack("=HBBI", 0x15, 0, 1, mark)
-        self._attach(index, _MARKED_FILTER, load + compare + _PASS_OR_DROP)
+        self._detach(index, _PROGRAM_FILTER)
+        self._attach(index, _PROGRAM_FILTER, program)
 
-    def detach_marked(self, index: int) -> None:
-        """Remove what `attach_marked` laid, if it is there."""
-        self._detach(index, _MARKED_FILTER)
+    def detach_program(self, index: int) -> None:
+        """Remove what `attach_program` laid, if it is there."""
+        self._detach(index, _PROGRAM_FILTER)
 
     def probe(self) -> None:
         """Try clsact and classic BPF on the loopback device with a program that lets everything pass.
@@ -175,7 +176,7 @@ class TrafficControl:
             raise NetlinkError(errno.ENODEV, "probing for clsact on lo")
         is_ours = self._make_clsact(loopback.index)
         try:
-            self._attach(loopback.index, _PROBE_FILTER, _PASS_PROGRAM)
+            self._attach(loopback.index, _PROBE_FILTER, PASS_ALL)
             self._detach(loopback.index, _PROBE_FILTER)
         finally:
             if is_ours:
@@ -195,7 +196,7 @@ class TrafficControl:
     def _attach(self, index: int, handle: int, program: bytes) -> None:
         options = nested(
             _OPTIONS,
-            attribute(4, struct.pack("=H", len(program) // len(_DROP_PROGRAM))),
+            attribute(4, struct.pack("=H", len(program) // INSTRUCTION.size)),
             attribute(5, program),
             attribute(8, _DIRECT_ACTION),
         )
@@ -218,9 +219,9 @@ class TrafficControl:
         """True when our drop is attached."""
         return self._has_filter(index, OUR_FILTER)
 
-    def has_marked(self, index: int) -> bool:
-        """True when only marked frames pass the clsact egress."""
-        return self._has_filter(index, _MARKED_FILTER)
+    def has_program(self, index: int) -> bool:
+        """True when there is one that lets something pass."""
+        return self._has_filter(index, _PROGRAM_FILTER)
 
     def _has_filter(self, index: int, handle: int) -> bool:
         return any(found.handle == handle for found in self._filters(index, _CLSACT_EGRESS))
@@ -260,8 +261,8 @@ def _filter(index: int, handle: int) -> bytes:
 
 def device_of(answer: Message) -> Device:
     """Read an RTM_NEWLINK or RTM_DELLINK."""
-    index = _IFINFO.unpack_from(answer.body)[3]
+    _, _, _, index, flags, _ = _IFINFO.unpack_from(answer.body)
     parts = attributes(answer.body[_IFINFO.size :])
     stats = parts.get(IFLA_STATS64, b"")
     tx_frames = struct.unpack_from("=Q", stats, 8)[0] if len(stats) >= 16 else 0
-    return Device(as_text(parts.get(IFLA_IFNAME)), index, tx_frames)
+    return Device(as_text(parts.get(IFLA_IFNAME)), index, tx_frames, bool(flags & _IFF_UP))

@@ -35,6 +35,11 @@ _TLS_FIELDS: Final = {f"tls.{name}": name for name in ("certificate", "key", "ca
 _SECURITY_FIELDS: Final = {f"security.{name}": name for name in ("link_key", "link_peers", "link_x25519")}
 _SIGNING_FIELDS: Final = {"security.signing_key": "key", "security.signing_peers": "peers"}
 _ROUTING_FIELDS: Final = {"routing.advertise": "advertise"}
+_STREAM_FIELDS: Final = {
+    "streams.folder": "folder",
+    "streams.quota": "quota_bytes",
+    "streams.archive": "window_ms",
+}
 _RELOADABLE: Final = frozenset(
     f"{table.name}.{key.name}" for table in schema.TABLES for key in table.keys if key.reloadable
 )
@@ -52,6 +57,7 @@ def compare(old: Configuration, new: Configuration) -> tuple[list[str], list[str
         *_differing(_SECURITY_FIELDS, old.security, new.security),
         *_differing(_SIGNING_FIELDS, old.signing, new.signing),
         *_differing(_ROUTING_FIELDS, old.routing, new.routing),
+        *_differing(_STREAM_FIELDS, old.streams, new.streams),
         *_differing(_EMCON_FIELDS, old.emcon, new.emcon),
     ):
         (changed if name in _RELOADABLE else needs_restart).append(name)
@@ -91,6 +97,7 @@ def merge(old: Configuration, new: Configuration) -> Configuration:
         security=new.security or old.security,
         signing=new.signing,
         routing=new.routing,
+        streams=_merge_fields(_STREAM_FIELDS, old.streams, new.streams),
         emcon=dataclasses.replace(
             _merge_fields(_EMCON_FIELDS, old.emcon, new.emcon),
             profiles={
@@ -136,6 +143,11 @@ def _groups_by_name(configuration: Configuration) -> dict[str, Hashable]:
 
 def _profiles_by_name(configuration: Configuration) -> dict[str, Hashable]:
     return {
-        f"emcon.profile.{profile.name}": (frozenset(profile.postures.items()), profile.others)
-        for profile in configuration.emcon.profiles.values()
+        f"emcon.profile.{name}": (
+            frozenset(each.postures.items()),
+            each.others,
+            each.radiating,
+            frozenset(each.restrictions.items()),
+        )
+        for name, each in configuration.emcon.profiles.items()
     }

@@ -9,6 +9,7 @@ from meshd.link.settings import BearerSettings, NeighbourSettings
 from meshd.node.settings import NodeSettings
 from meshd.routing.settings import RouteSettings, RoutingSettings
 from meshd.security.settings import LinkSecuritySettings, SigningSettings, TlsSettings
+from meshd.stream.settings import StreamSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Configuration:
     neighbours: tuple[NeighbourSettings, ...]
     routes: tuple[RouteSettings, ...]
     emcon: EmconSettings
+    streams: StreamSettings
     aap2: Aap2Settings | None = None
     """None: applications of the AAP 2.0 kind are not served."""
     tls: TlsSettings | None = None

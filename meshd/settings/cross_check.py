@@ -9,7 +9,8 @@ from meshd.settings.line_finder import KeyPath
 from meshd.settings.reader import DocumentReader, Row, nearest, render_path
 from meshd.settings.value import DEVICE_NAME_MAX
 
-BUILT_IN_PROFILES = ("unrestricted", "silent")
+RESERVED_NAMES = ("others", "radiating")
+"""What profiles mean by these are no bearers."""
 
 
 def check_node(reader: DocumentReader, node: Row, store: Row) -> None:
@@ -24,14 +25,16 @@ def check_node(reader: DocumentReader, node: Row, store: Row) -> None:
         reader.note((*store.path, "known_max"), reason, f"use at least {bundles_max}")
 
 
-def check_bearers(reader: DocumentReader, bearers: list[Row]) -> None:
+def check_bearers(reader: DocumentReader, bearers: list[Row], emcon: Row) -> None:
     """Each name once, each listening address once on a device."""
     _check_once(reader, bearers, "name", lambda row: row.values.get("name"))
     _check_once(reader, bearers, "listen", _listening_place)
     for row in bearers:
         name = row.values.get("name")
-        if name == "others":
-            reader.note((*row.path, "name"), "'others' means the other bearers in profiles", "choose another name")
+        if name in RESERVED_NAMES:
+            reader.note((*row.path, "name"), f"{name!r} means several bearers in profiles", "choose another name")
+        if row.values.get("assured") and emcon.values.get("gate") is False:
+            reader.note((*row.path, "assured"), "[emcon] gate = false assures nothing", "remove one of the two")
         is_line = row.values.get("kind", BearerKind.TERRESTRIAL) is BearerKind.TERRESTRIAL
         if row.values.get("mdns") and (not is_line or row.values.get("radiating")):
             reader.note((*row.path, "mdns"), "it is for terrestrial bearers that do not radiate", "remove it")
@@ -72,16 +75,6 @@ def check_routes(reader: DocumentReader, routes: list[Row], neighbours: list[Row
 def check_groups(reader: DocumentReader, groups: list[Row]) -> None:
     """Each endpoint once."""
     _check_once(reader, groups, "endpoint", lambda row: row.values.get("endpoint"))
-
-
-def check_profiles(reader: DocumentReader, profiles: list[Row], bearers: list[Row]) -> None:
-    """Postures of bearers that exist; no profile in the place of a built-in one."""
-    names = _names(bearers)
-    for row in profiles:
-        if row.name in BUILT_IN_PROFILES:
-            reader.note(row.path, "this profile is built in and can't be changed", "choose another name")
-        for bearer in row.others:
-            _check_known(reader, (*row.path, bearer), bearer, [*names, "others"], "bearer")
 
 
 def _names(bearers: list[Row]) -> list[str]:

@@ -1,33 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a file to a `Configuration`, or to one error that names everything that is wrong with it."""
 
-import re
-import tomllib
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from meshd.control.settings import Aap2Settings, ControlSettings
 from meshd.emcon.settings import EmconProfile, EmconSettings
-from meshd.link.settings import BearerKind, BearerSettings, NeighbourSettings, Posture
+from meshd.link.settings import BearerKind, BearerSettings, Hook, NeighbourSettings
 from meshd.node.settings import GroupSettings, NodeSettings
 from meshd.routing.settings import RouteSettings, RoutingSettings
 from meshd.settings import cross_check, schema
 from meshd.settings.configuration import Configuration
 from meshd.settings.foreign_check import check_mtcp, check_sockets
-from meshd.settings.fountain_check import check_fountain, make_link_security, make_radio
+from meshd.settings.fountain_check import check_fountain, get_floor_bps, make_link_security, make_radio
 from meshd.settings.line_finder import find_lines
-from meshd.settings.problem import ConfigurationError, Problem
+from meshd.settings.problem import ConfigurationError
+from meshd.settings.profile_check import read_profiles
+from meshd.settings.profile_files import ProfileFile, read_profile_files
 from meshd.settings.reader import DocumentReader, Row
 from meshd.settings.signing_check import check_signing, make_signing
 from meshd.settings.tls_check import check_tls, make_tls
+from meshd.settings.toml_text import parse_toml_untrusted, whole_file
+from meshd.stream.settings import StreamSettings
 
 FILE_SIZE_MAX_BYTES: Final = 1024 * 1024
 """A larger file is no configuration."""
 KEEPALIVE_LINE_S: Final = 1
 KEEPALIVE_RADIO_S: Final = 15
-
-_TOML_PLACE = re.compile(r" ?\(at (?:line (\d+), column \d+|end of document)\)$")
 
 
 def load(path: str | PathLike[str]) -> Configuration:
@@ -42,19 +43,19 @@ def load(path: str | PathLike[str]) -> Configuration:
             data = file.read(FILE_SIZE_MAX_BYTES + 1)
     except OSError as error:
         reason = f"it can't be read ({error.strerror})"
-        raise _whole_file(file_name, reason, "check the path and that meshd's user may read it") from None
+        raise whole_file(file_name, reason, "check the path and that meshd's user may read it") from None
     if len(data) > FILE_SIZE_MAX_BYTES:
-        raise _whole_file(file_name, f"it has more than {FILE_SIZE_MAX_BYTES} bytes", "name a configuration file")
+        raise whole_file(file_name, f"it has more than {FILE_SIZE_MAX_BYTES} bytes", "name a configuration file")
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise _whole_file(file_name, "it is not UTF-8 text", "save it as UTF-8", line) from None
-    return parse(text, file_name)
+        raise whole_file(file_name, "it is not UTF-8 text", "save it as UTF-8", line) from None
+    return parse(text, file_name, read_profile_files(Path(path)))
 
 
-def parse(text: str, file_name: str) -> Configuration:
-    """Read a configuration's text; `file_name` is for messages only.
+def parse(text: str, file_name: str, files: Sequence[ProfileFile] = ()) -> Configuration:
+    """Read a configuration's text; `file_name` is for messages only. `files` are the profiles beside it.
 
     Errors:
         ConfigurationError: names every problem with its line.
@@ -72,10 +73,11 @@ def parse(text: str, file_name: str) -> Configuration:
     bearers, neighbours = reader.read_array(schema.BEARER), reader.read_array(schema.NEIGHBOUR)
     groups, routing = reader.read_array(schema.GROUP), reader.read_table(schema.ROUTING)
     routes, profiles = reader.read_array(schema.ROUTE), reader.read_family(schema.EMCON_PROFILE)
+    streams = reader.read_table(schema.STREAMS)
 
     own = node.values.get("id")
     cross_check.check_node(reader, node, store)
-    cross_check.check_bearers(reader, bearers)
+    cross_check.check_bearers(reader, bearers, emcon)
     bearers = check_tls(reader, tls, bearers)
     cross_check.check_neighbours(reader, neighbours, bearers, own)
     check_signing(reader, security)
@@ -84,7 +86,7 @@ def parse(text: str, file_name: str) -> Configuration:
     check_sockets(reader, control, aap2)
     cross_check.check_routes(reader, routes, neighbours, own)
     cross_check.check_groups(reader, groups)
-    cross_check.check_profiles(reader, profiles, bearers)
+    named = read_profiles(reader, profiles, bearers, emcon, files)
     if reader.problems:
         raise ConfigurationError(file_name, reader.problems)
     return Configuration(
@@ -93,31 +95,14 @@ def parse(text: str, file_name: str) -> Configuration:
         bearers=tuple(_bearer(row) for row in bearers),
         neighbours=tuple(NeighbourSettings(**row.values) for row in neighbours),
         routes=tuple(RouteSettings(**row.values) for row in routes),
-        emcon=_emcon(emcon, profiles),
+        emcon=_emcon(emcon, named),
+        streams=StreamSettings(streams.values["folder"], streams.values["quota"], streams.values["archive"]),
         aap2=_aap2(aap2, control),
         tls=make_tls(tls),
         security=make_link_security(security),
         signing=make_signing(security),
         routing=RoutingSettings(routing.values["advertise"]),
     )
-
-
-def _whole_file(file_name: str, reason: str, remedy: str, line: int = 1) -> ConfigurationError:
-    return ConfigurationError(file_name, [Problem(line, "", reason, remedy)])
-
-
-def parse_toml_untrusted(text: str, file_name: str) -> dict[str, Any]:
-    """What `tomllib` makes of a text. Errors: ConfigurationError names the line."""
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        message = str(error)
-        place = _TOML_PLACE.search(message)
-        line = int(place[1]) if place is not None and place[1] else text.rstrip("\n").count("\n") + 1
-        reason = _TOML_PLACE.sub("", message)
-        raise _whole_file(file_name, f"it is not valid TOML: {reason}", "mend this line", line) from None
-    except RecursionError:
-        raise _whole_file(file_name, "its brackets are nested too deeply", "name a configuration file") from None
 
 
 def _node(node: Row, store: Row, groups: list[Row]) -> NodeSettings:
@@ -152,7 +137,7 @@ def _bearer(row: Row) -> BearerSettings:
         device=values["device"] or values["name"],
         radiating=radiating,
         listen=values["listen"],
-        rate_bps=values["rate"],
+        rate_bps=values["rate"] or get_floor_bps(values),
         mark=values["mark"],
         keepalive_s=keepalive_s,
         mtcp_listen=values["mtcp_listen"],
@@ -162,6 +147,11 @@ def _bearer(row: Row) -> BearerSettings:
         link_idle_s=values["link_idle"],
         mdns=values["mdns"],
         radio=make_radio(values),
+        management=values["management"],
+        assured=values["assured"],
+        hook=values["hook"] and Hook(values["hook"], values["hook_timeout"], values["hook_failure"]),
+        dlep=values["dlep"],
+        dlep_heartbeat_s=values["dlep_heartbeat"],
     )
 
 
@@ -173,15 +163,9 @@ def _aap2(aap2: Row, control: Row) -> Aap2Settings | None:
     return Aap2Settings(aap2.values["socket"], group, control.values["admin_group"])
 
 
-def _emcon(emcon: Row, profiles: list[Row]) -> EmconSettings:
-    named = {
-        "unrestricted": EmconProfile("unrestricted", {}, Posture.OPEN),
-        "silent": EmconProfile("silent", {}, Posture.RX_ONLY),
-    }
-    for row in profiles:
-        named[row.name] = EmconProfile(row.name, dict(row.others), row.values["others"])
+def _emcon(emcon: Row, profiles: dict[str, EmconProfile]) -> EmconSettings:
     return EmconSettings(
-        profiles=named,
+        profiles=profiles,
         boot_posture=emcon.values["boot_posture"],
         lease_s=float(emcon.values["lease"]),
         gate=emcon.values["gate"],

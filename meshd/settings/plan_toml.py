@@ -23,12 +23,12 @@ from meshd.routing.contact import Contact
 from meshd.routing.contact_plan import CONTACTS_MAX, DELAY_MAX_S, RATE_MAX_BPS
 from meshd.settings import value
 from meshd.settings.line_finder import find_lines
-from meshd.settings.load import parse_toml_untrusted
 from meshd.settings.plan_text import PlanText
 from meshd.settings.plan_value import instant, render_instant, render_seconds, render_share, seconds, share
 from meshd.settings.problem import ConfigurationError
 from meshd.settings.reader import DocumentReader, Row, nearest
 from meshd.settings.schema import Key, Table
+from meshd.settings.toml_text import parse_toml_untrusted
 
 _TABLE: Final = "contact"
 

@@ -60,6 +60,10 @@ class DocumentReader:
             return Row((table.name,), {}, {})
         return self._read_row(table, (table.name,), content)
 
+    def read_whole(self, table: Table) -> Row:
+        """The document itself is the table."""
+        return self._read_row(table, (), self._document)
+
     def read_array(self, table: Table) -> list[Row]:
         """All `[[table]]`."""
         content = self._document.get(table.name, [])

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from meshd.base.limits import INLINE_SIZE_MAX_BYTES, LIFETIME_MAX_MS
 from meshd.bundle.precedence import Precedence
-from meshd.link.settings import BearerKind, ConvergenceLayer, Direction, Posture, TlsPolicy
+from meshd.link.settings import BearerKind, ConvergenceLayer, Direction, HookFailure, Posture, TlsPolicy
 from meshd.node.settings import ReportKind
 from meshd.settings import value
+from meshd.settings.regime import regime
 
 REQUIRED: Final = object()
 """Stands for the default of a key that has none."""
@@ -29,8 +30,8 @@ DEFAULT_MARK: Final = 0x6D01
 MTU_MIN_BYTES: Final = 576
 """Of an IP packet that every host takes (RFC 791)."""
 
-POSTURES: Final = {posture.value: posture for posture in (Posture.OPEN, Posture.RX_ONLY)}
-"""Those that can be ordered: nothing carries out RESTRICTED and OFF yet."""
+BOOT_POSTURES: Final = {posture.value: posture for posture in (Posture.OPEN, Posture.RX_ONLY, Posture.OFF)}
+"""RESTRICTED needs limits, which a profile gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,9 @@ BEARER: Final = Table(
         Key("radiating", value.boolean, None),
         Key("listen", value.listen_address, None),
         Key("mtcp_listen", value.listen_address, None),
-        Key("rate", value.rate_bps(1, 10**12)),
+        Key("rate", value.rate_or_auto(1, 10**12)),
+        Key("rate_min", value.rate_bps(1000, 10**12), None),
+        Key("rate_max", value.rate_bps(1000, 10**12), None),
         Key("mark", value.whole_number(0, 0xFFFFFFFF), DEFAULT_MARK),
         Key("keepalive", value.duration_s(0, 65535), None),
         Key("tls", value.choice({policy.value: policy for policy in TlsPolicy}), None),
@@ -146,8 +149,16 @@ BEARER: Final = Table(
         Key("blind_overhead", value.percentage(0, 400), "40 %"),
         Key("emcon_rtc", value.whole_number(0, 100), 2),
         Key("emcon_rti", value.duration_s(1, 86400), "60 s"),
+        Key("ack_budget", value.size_bytes(0, 1 << 20), "4 KiB"),
         Key("discovery", value.boolean, None),
         Key("mdns", value.boolean, False),
+        Key("management", value.stations, []),
+        Key("assured", value.boolean, False),
+        Key("hook", value.command, None),
+        Key("hook_timeout", value.duration_s(1, 60), "5 s"),
+        Key("hook_failure", value.choice({each.value: each for each in HookFailure}), "alarm"),
+        Key("dlep", value.dial_address, None),
+        Key("dlep_heartbeat", value.duration_s(1, 3600), "10 s"),
     ),
     is_array=True,
     tables_max=BEARERS_MAX,
@@ -194,20 +205,32 @@ ROUTING: Final = Table(
     "routing",
     (Key("advertise", value.boolean, True, reloadable=True),),
 )
+STREAMS: Final = Table(
+    "streams",
+    (
+        Key("folder", value.absolute_path, None),
+        Key("quota", value.size_bytes(INLINE_SIZE_MAX_BYTES, 1 << 50), "8 GiB", reloadable=True),
+        Key("archive", value.duration_ms(60_000, LIFETIME_MAX_MS), "24 h", reloadable=True),
+    ),
+)
 EMCON: Final = Table(
     "emcon",
     (
-        Key("boot_posture", value.choice(POSTURES), "RX_ONLY"),
+        Key("boot_posture", value.choice(BOOT_POSTURES), "RX_ONLY"),
         Key("lease", value.duration_s(1, 60), "5 s"),
         Key("gate", value.boolean, True),
+        Key("aliases", value.aliases, {}, reloadable=True),
     ),
 )
 EMCON_PROFILE: Final = Table(
     "emcon.profile",
-    (Key("others", value.choice(POSTURES), "OPEN", reloadable=True),),
+    (
+        Key("others", regime, "OPEN", reloadable=True),
+        Key("radiating", regime, None, reloadable=True),
+    ),
     tables_max=PROFILES_MAX,
     any_name=value.name,
-    other_keys=value.choice(POSTURES),
+    other_keys=regime,
 )
 
 TABLES: Final = (
@@ -222,6 +245,7 @@ TABLES: Final = (
     ROUTING,
     ROUTE,
     GROUP,
+    STREAMS,
     EMCON,
     EMCON_PROFILE,
 )

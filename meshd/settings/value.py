@@ -23,15 +23,20 @@ from meshd.base.units import (
 )
 from meshd.bundle.eid import Eid, check_node_id, parse_eid
 from meshd.bundle.errors import EidError
+from meshd.link.settings import Station
 
 Reader = Callable[[Any], Any]
 """From what tomllib gives to what a settings type holds; raises ValueProblem."""
 
 SOCKET_PATH_BYTES_MAX: Final = 107
 """The kernel's limit for the name of a UNIX socket."""
+ALIASES_MAX: Final = 64
+STATIONS_MAX: Final = 16
+"""Each is a rule that every frame of a silent device is held against."""
 DEVICE_NAME_MAX: Final = 15
 """The kernel's limit for the name of a network device."""
 
+_STATION_EXAMPLE: Final = '{ mac = "02:00:00:00:00:09", address = "10.9.0.2" }'
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 _DEVICE = re.compile(r"[^\s/:%]{1,15}")
 _PERCENTAGE = re.compile(r"([0-9]{1,4}) ?%")
@@ -125,6 +130,16 @@ def rate_bps(least_bps: int, most_bps: int) -> Reader:
     return _quantity(parse_rate_bps, render_rate_bps, least_bps, most_bps)
 
 
+def rate_or_auto(least_bps: int, most_bps: int) -> Reader:
+    """A rate, or `auto`, which is 0."""
+    read_rate = rate_bps(least_bps, most_bps)
+
+    def read(value: Any) -> int:
+        return 0 if value == "auto" else int(read_rate(value))
+
+    return read
+
+
 def percentage(least: int, most: int) -> Reader:
     """A share such as `40 %`, in percent."""
 
@@ -215,6 +230,15 @@ def names(value: Any) -> tuple[str, ...]:
     return found
 
 
+def aliases(value: Any) -> dict[str, str]:
+    """A table of names that stand for other names."""
+    if not isinstance(value, dict):
+        raise ValueProblem(f"{shown(value)} is no table of names", "write one such as { D = 'silent' }")
+    if len(value) > ALIASES_MAX:
+        raise ValueProblem(f"{len(value)} names are too many", f"use at most {ALIASES_MAX}")
+    return {name(alias): name(element) for alias, element in value.items()}
+
+
 def device(value: Any) -> str:
     """A network device of this host; it need not exist yet."""
     text = _text(value, "eth1")
@@ -268,6 +292,36 @@ def hardware_address(value: Any) -> str:
     if not _HARDWARE.fullmatch(text) or int(text[:2], 16) & 1:
         raise ValueProblem(f"{shown(value)} is no hardware address of a host", "write one such as '02:00:00:00:00:01'")
     return text
+
+
+def stations(value: Any) -> tuple[Station, ...]:
+    """A list of stations, each with its hardware address and its IP address."""
+    if not isinstance(value, list) or len(value) > STATIONS_MAX:
+        remedy = f"write at most {STATIONS_MAX} such as {_STATION_EXAMPLE}"
+        raise ValueProblem(f"{shown(value)} is no list of stations", remedy)
+    return tuple(_station(element) for element in value)
+
+
+def _station(value: Any) -> Station:
+    if not isinstance(value, dict) or set(value) != {"mac", "address"}:
+        raise ValueProblem(f"{shown(value)} is no station", f"write it such as {_STATION_EXAMPLE}")
+    address = _text(value["address"], "10.9.0.2")
+    try:
+        return Station(hardware_address(value["mac"]), str(ipaddress.ip_address(address)))
+    except ValueError:
+        raise ValueProblem(f"{shown(address)} is no IP address", f"write it such as {_STATION_EXAMPLE}") from None
+
+
+def command(value: Any) -> tuple[str, ...]:
+    """A program by its absolute path, and its arguments."""
+    if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
+        raise ValueProblem(
+            f"{shown(value)} is no command", "write one such as ['/usr/local/bin/radio-inhibit', 'los0']"
+        )
+    absolute_path(value[0])
+    if any("\0" in each for each in value):
+        raise ValueProblem(f"{shown(value)} is no command", "remove the NUL character")
+    return tuple(value)
 
 
 def _address(value: Any, port_least: int) -> str:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`meshctl emcon status|set|schedule`: emission control, as ordered and as the kernel enforces it."""
+"""`meshctl emcon status|set|schedule|break|plan|verify`: emission control, as ordered and as the kernel enforces it."""
 
 from argparse import Namespace
 from typing import Any, Final
 
 from meshd.client.client import Client
 from meshd.control.errors import ControlError
-from meshd.ctl import emcon_verify
+from meshd.ctl import emcon_break, emcon_plan, emcon_verify
 from meshd.ctl.arguments import Commands, Parser, duration_s, instant_ms, suggestion
+from meshd.ctl.emcon_limits import posture_words
 from meshd.ctl.output import NOTHING, Output, duration, instant, size
 from meshd.ctl.reconnect import open_client
 
@@ -48,6 +49,8 @@ def add_parsers(commands: Commands, common: Parser) -> None:
     )
     _add_order(schedule)
     schedule.set_defaults(run=_schedule)
+    emcon_break.add_parser(actions, common)
+    emcon_plan.add_parser(actions, common)
     verify = actions.add_parser("verify", parents=[common], help="compare the counters", epilog=_EPILOG)
     verify.set_defaults(run=emcon_verify.run)
 
@@ -102,7 +105,8 @@ def _write_preview(preview: dict[str, Any], out: Output) -> None:
         out.data(preview)
         return
     out.table(
-        ("BEARER", "POSTURE", "THEN"), [(row["bearer"], row["posture"], row["then"]) for row in preview["bearers"]]
+        ("BEARER", "POSTURE", "THEN"),
+        [(row["bearer"], row["posture"], posture_words(row["then"], row["restriction"])) for row in preview["bearers"]],
     )
     out.line("")
     out.pairs(
@@ -162,11 +166,15 @@ def _rows(emcon: dict[str, Any]) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
     for bearer in emcon["bearers"]:
         gate = bearer["gate"]
-        state = (None, None, None) if gate is None else (_gate_word(gate), gate["tx_frames"], gate["blocked_frames"])
+        state: tuple[Any, ...] = (None, None, None)
+        if gate is not None:
+            word = _gate_word(gate, is_restricted=bearer["restriction"] is not None)
+            state = word, gate["tx_frames"], gate["blocked_frames"]
         name, device, radiating = bearer["bearer"], bearer["device"], bearer["radiating"]
-        rows.append((name, device, radiating, bearer["posture"], *state, bearer["problem"]))
+        posture = posture_words(bearer["posture"], bearer["restriction"])
+        rows.append((name, device, radiating, posture, *state, bearer["problem"]))
     return rows
 
 
-def _gate_word(gate: dict[str, Any]) -> str:
-    return "open" if gate["open"] else "closed"
+def _gate_word(gate: dict[str, Any], *, is_restricted: bool) -> str:
+    return ("limited" if is_restricted else "open") if gate["open"] else "closed"

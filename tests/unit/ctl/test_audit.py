@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from meshd.control.methods import AUDIT_LISTED_MAX
+from meshd.control.words import AUDIT_LISTED_MAX
 from meshd.ctl.main import run
 from tests.unit.client.fake_daemon import FakeDaemon
 

@@ -42,6 +42,7 @@ LINK = {
     },
     "fountain": {
         "peer": "silent on order",
+        "rate_bps": 1_834_000,
         "rtt_s": 0.613,
         "loss_out": 0.0512,
         "loss_in": 0.0,
@@ -118,7 +119,7 @@ def test_what_fountain_links_measure(daemon: FakeDaemon, capsys: pytest.CaptureF
     lines = text(capsys, "links", "--verbose").splitlines()
     heads = [line.split()[0] for line in lines if line.strip()]
     assert heads == [*2 * ["BEARER", "satcom0", "lan0"], "BEARER", "satcom0"]
-    assert lines[-1].split()[-12:] == ["256", "kbit/s", "613", "ms", "5.1%", "0.0%", "7.1%", "3", "/", "0", "0", "1"]
+    assert lines[-1].split()[-12:] == ["1834", "kbit/s", "613", "ms", "5.1%", "0.0%", "7.1%", "3", "/", "0", "0", "1"]
 
 
 def test_an_empty_table_is_its_head(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,7 +281,7 @@ def test_a_terminal_gets_a_table_with_or_without_rich(
 
 
 def test_a_dry_run_orders_nothing(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
-    bearers = [{"bearer": "sat0", "posture": "OPEN", "then": "RX_ONLY"}]
+    bearers = [{"bearer": "sat0", "posture": "OPEN", "then": "RX_ONLY", "restriction": None}]
     preview = {"bearers": bearers, "cut_off": ["dtn://b/"], "waiting_bundles": 3, "waiting_bytes": 4096}
     daemon.replies["emcon.preview"] = lambda _: preview
     shown = text(capsys, "emcon", "set", "silent", "--dry-run")

@@ -28,6 +28,7 @@ from meshd.emcon.order import Source
 from meshd.emcon.policy import RETRY_S, EmconPolicy
 from meshd.emcon.profile import UnknownProfileError
 from meshd.emcon.settings import EmconSettings
+from meshd.emcon.upkeep import TRIPWIRE_S
 from tests.unit.emcon.emcon_samples import (
     BEARERS,
     LEASE_S,
@@ -346,7 +347,7 @@ def test_reload_brings_new_bearers_and_lease(opened: Playbook) -> None:
     bearers = (*BEARERS, make_bearer("hf", True))
     commands = opened.tell(SettingsChanged(EmconSettings(PROFILES, RX_ONLY, 3.0), bearers))
     assert OpenGate("hf", 3.0) in commands
-    assert opened.wake_at == opened.now + 1.0
+    assert opened.wake_at == opened.now + TRIPWIRE_S
 
 
 def test_reload_during_an_order_opens_nothing_of_it(playbook: Playbook) -> None:

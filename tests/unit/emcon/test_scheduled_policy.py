@@ -207,3 +207,13 @@ def test_a_state_of_version_1_is_read() -> None:
     head = f"meshd-emcon 1 {hashlib.sha256(body).hexdigest()}\n".encode()
     assert b"schedule" not in body
     assert decode_state_untrusted(head + body + b"\n") == state
+
+
+def test_a_window_that_has_to_wait_for_the_record_stays_shut_and_shutting_waits_for_nothing(day: Day) -> None:
+    found = []
+    for seconds, may_open in ((12, False), (0, True), (300, False)):
+        day.now += seconds
+        day.wall_ms = (day.wall_ms or 0) + seconds * 1000
+        day.tell(TimerFired(day.wall_ms, may_open))
+        found.append((day.posture, day.policy.is_opening_due))
+    assert found == [(RX_ONLY, True), (OPEN, False), (RX_ONLY, False)]

@@ -37,3 +37,18 @@ def test_fewer_frames_than_before_are_no_leak() -> None:
     wire.check({"los"}, shut(1000))
     assert wire.check({"los"}, shut(1)) == []
     assert wire.check({"los"}, shut(2)) == [Leak("los", 1, is_open=False)]
+
+
+def test_what_the_gate_has_let_out_is_no_leak_even_if_it_waited_in_a_queue() -> None:
+    wire = Tripwire()
+
+    def look(tx_frames: int, excepted_frames: int) -> list[Leak]:
+        counters = GateCounters(tx_frames, 0, is_open=False, excepted_frames=excepted_frames)
+        return wire.check({"los"}, {"los": counters})
+
+    assert look(1000, 50) == []
+    assert look(1001, 53) == []
+    assert look(1003, 53) == []
+    assert look(1004, 53) == [Leak("los", 1, is_open=False)]
+    assert look(0, 53) == []
+    assert look(1, 53) == [Leak("los", 1, is_open=False)]

@@ -2,7 +2,6 @@
 """What the device monitor reads out of the kernel's answers, and what it tells of devices in a namespace of its own."""
 
 import contextlib
-import os
 import struct
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ import trio
 
 from meshd.linux.device_monitor import DeviceMonitor, DeviceState, read_states
 from meshd.linux.netlink import Message, attribute, text
-from tests.lab.gate_netns import inside, new_namespace
+from tests.lab.gate_netns import own_namespace
 
 
 def link(name: str, index: int, flags: int, mtu_bytes: int = 1500) -> Message:
@@ -47,10 +46,7 @@ def test_short_answers_are_passed_over() -> None:
 @pytest.fixture
 def _space() -> Iterator[None]:
     """We are in a namespace of our own."""
-    with contextlib.ExitStack() as stack:
-        space = new_namespace()
-        stack.callback(os.close, space)
-        stack.enter_context(inside(space))
+    with own_namespace():
         yield
 
 
@@ -71,7 +67,7 @@ class Watcher:
 
     async def tell(self) -> Mapping[str, DeviceState]:
         """What is told next."""
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             await self._told.wait()
         self._told = trio.Event()
         return self.states
@@ -82,7 +78,7 @@ class Watcher:
 @pytest.mark.usefixtures("_space")
 async def test_a_device_comes_changes_and_goes(nursery: trio.Nursery) -> None:
     watcher = Watcher()
-    with DeviceMonitor({"rad0"}) as monitor:
+    with contextlib.closing(DeviceMonitor({"rad0"})) as monitor:
         nursery.start_soon(monitor.run, watcher.take)
         assert await watcher.tell() == {}
         ip("link add rad0 type veth peer name far0")

@@ -12,7 +12,7 @@ from meshd.linux.emission_gate import KernelGate
 def in_child_without_privileges() -> str:
     """Runs in a forked child: drops root, asks, and reports through its exit."""
     gate = KernelGate()
-    lacking = gate.probe()
+    lacking = [*gate.probe(), *gate.probe_weak()]
     try:
         gate.close(["lo"])
     except GateError as exc:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the monitor reads out of notifications; that the kernel sends them is for the lab."""
 
+import contextlib
 import struct
 
 from meshd.linux.link_monitor import (
@@ -66,5 +67,5 @@ def test_short_messages_are_passed_over() -> None:
 
 
 def test_monitor_opens_and_closes_without_privileges() -> None:
-    with LinkMonitor():
+    with contextlib.closing(LinkMonitor()):
         pass

@@ -68,3 +68,13 @@ def test_a_device_that_is_not_there_is_named() -> None:
 
 def test_a_loopback_device_knows_no_hardware_addresses() -> None:
     assert not NeighbourTable().pin("lo", "127.0.0.1", None)
+
+
+@pytest.mark.root
+@pytest.mark.programs("ip")
+def test_everything_that_is_known_becomes_permanent(device: str) -> None:
+    for host, state in (*((host, "stale") for host in HOSTS), ("10.97.0.3", "permanent"), ("10.97.0.4", "failed")):
+        words = ["ip", "neigh", "add", host, "dev", device, "nud", state]
+        subprocess.run(words if state == "failed" else [*words, "lladdr", MAC], check=True)
+    assert sorted(NeighbourTable().pin_known(device)) == HOSTS
+    assert all(entry(host).endswith("PERMANENT") for host in HOSTS)

@@ -142,7 +142,7 @@ def test_radios_radiate_by_default(kind: str, radiating: bool) -> None:
         ("lifetime_max", "lifetim_max", "6: node.lifetim_max: there is no such key; did you mean 'lifetime_max'?"),
         ("[store]", "[sture]", "8: sture: there is no such table; did you mean 'store'?"),
         ("listen", "liston", "22: bearer[1].liston: there is no such key; did you mean 'listen'?"),
-        ("boot_posture", "boot", "there is no such key; known here: boot_posture, lease, gate, profile"),
+        ("boot_posture", "boot", "there is no such key; known here: boot_posture, lease, gate, aliases, profile"),
         # wrong types
         ("clock_trusted = true", 'clock_trusted = "yes"', "4: node.clock_trusted: 'yes' is neither true nor false"),
         ('id = "dtn://dpop1/"', "id = 1", "2: node.id: 1 is not a text; write it in quotation marks"),
