@@ -22,7 +22,15 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from meshd.bearer.receive_batch import ReceiveBatch, find_recvmmsg
-from meshd.bearer.sockets import Address, BearerError, explain, format_address, open_on_device, parse_address
+from meshd.bearer.sockets import (
+    Address,
+    BearerError,
+    explain,
+    format_address,
+    open_on_device,
+    parse_address,
+    set_mark,
+)
 from meshd.link.settings import BearerSettings
 
 RECEIVE_BUFFER_BYTES: Final = 16 * 1024 * 1024
@@ -76,6 +84,7 @@ class DatagramSocket:
             has_sources = radio.discovery and radio.group is None
             self._batch = ReceiveBatch(recvmmsg, TURN_DATAGRAMS, self._receive_bytes, has_sources=has_sources)
         self._is_segmenting = True
+        self._is_counted = False
         self.socket = open_on_device(self._family, socket.SOCK_DGRAM, settings)
         try:
             self._index = socket.if_nametoindex(settings.device)
@@ -116,6 +125,18 @@ class DatagramSocket:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
         return group[0], group[1], 0, index
 
+    def set_mark(self, mark: int, *, is_counted: bool) -> None:
+        """What is sent from now on carries this mark. Where the gate counts it, each datagram leaves by itself: what
+        the kernel cuts apart it counts before, as one.
+
+        Errors: BearerError: this needs CAP_NET_ADMIN.
+        """
+        self._is_counted = is_counted
+        try:
+            set_mark(self.socket, mark)
+        except OSError as error:
+            raise BearerError(f"bearer {self._name} can't mark what it sends: {explain(error)}") from error
+
     @property
     def bound_address(self) -> str:
         """Where it listens, with the port that the kernel chose."""
@@ -136,7 +157,8 @@ class DatagramSocket:
         place = self._place or to
         assert place is not None, "the settings were checked"
         lost, reason = 0, ""
-        for run in split_runs(datagrams) if self._is_segmenting else ([each] for each in datagrams):
+        is_joining = self._is_segmenting and not self._is_counted
+        for run in split_runs(datagrams) if is_joining else ([each] for each in datagrams):
             try:
                 self._send_run(run, place)
             except OSError as error:

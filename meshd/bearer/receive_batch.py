@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final, overload
 
+from meshd.bearer.mmsghdr import Message, Part
 from meshd.bearer.sockets import Address
 
 _MSG_DONTWAIT: Final = 0x40
@@ -21,32 +22,6 @@ _NAME_BYTES: Final = 28
 _PLACE4: Final = struct.Struct("!2xH4s")
 _PLACE6: Final = struct.Struct("!2xHI16s4s")
 """struct sockaddr_in and sockaddr_in6 from their port on; the scope is in the machine's order."""
-
-
-class _Part(ctypes.Structure):
-    """struct iovec."""
-
-    _fields_ = (("base", ctypes.c_void_p), ("size_bytes", ctypes.c_size_t))
-
-
-class _Header(ctypes.Structure):
-    """struct msghdr."""
-
-    _fields_ = (
-        ("name", ctypes.c_void_p),
-        ("name_bytes", ctypes.c_uint32),
-        ("parts", ctypes.c_void_p),
-        ("part_count", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("control_bytes", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-    )
-
-
-class _Message(ctypes.Structure):
-    """struct mmsghdr."""
-
-    _fields_ = (("header", _Header), ("received_bytes", ctypes.c_uint32))
 
 
 def find_recvmmsg() -> Any:
@@ -69,8 +44,8 @@ class ReceiveBatch:
         base = ctypes.addressof(ctypes.c_char.from_buffer(room))
         self._room = memoryview(room)
         self._places = range(0, len(room), size_bytes)
-        self._parts = (_Part * datagrams_max)(*[_Part(base + place, size_bytes) for place in self._places])
-        self._messages = (_Message * datagrams_max)()
+        self._parts = (Part * datagrams_max)(*[Part(base + place, size_bytes) for place in self._places])
+        self._messages = (Message * datagrams_max)()
         for message, part in zip(self._messages, self._parts, strict=True):
             message.header.parts = ctypes.addressof(part)
             message.header.part_count = 1
@@ -79,9 +54,9 @@ class ReceiveBatch:
             names = ctypes.addressof(ctypes.c_char.from_buffer(self._names))
             for place, message in enumerate(self._messages):
                 message.header.name, message.header.name_bytes = names + place * _NAME_BYTES, _NAME_BYTES
-        words = ctypes.sizeof(_Message) // 4
+        words = ctypes.sizeof(Message) // 4
         numbers = memoryview(self._messages).cast("B").cast("I")
-        self._sizes = numbers[_Message.received_bytes.offset // 4 :: words]
+        self._sizes = numbers[Message.done_bytes.offset // 4 :: words]
 
     def receive(self, sock: socket.socket) -> list[bytes]:
         """What is there; a datagram that is too large is cut short. Errors: OSError, as of `socket.recv`."""

@@ -27,6 +27,7 @@ _NOTSENT_MIN_BYTES: Final = 16 * 1024
 
 _SIOCGIFADDR: Final = 0x8915
 _SIOCGIFMTU: Final = 0x8921
+_MARK: Final = struct.Struct("=I")
 _IFREQ: Final = struct.Struct("=16si20x")
 
 Address = tuple[str, int] | tuple[str, int, int, int]
@@ -145,6 +146,11 @@ def _open(family: socket.AddressFamily, settings: BearerSettings) -> socket.sock
     return sock
 
 
+def set_mark(sock: socket.socket, mark: int) -> None:
+    """SO_MARK, of which the socket module takes only the lower half as a number."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, _MARK.pack(mark))
+
+
 def open_on_device(family: socket.AddressFamily, kind: socket.SocketKind, settings: BearerSettings) -> socket.socket:
     """A socket that never blocks, bound to the bearer's device and marked. Errors: BearerError."""
     try:
@@ -155,7 +161,7 @@ def open_on_device(family: socket.AddressFamily, kind: socket.SocketKind, settin
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, settings.device.encode())
         if settings.mark:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, settings.mark)
+            set_mark(sock, settings.mark)
     except OSError as error:
         sock.close()
         text = f"bearer {settings.name} can't use its device {settings.device}: {explain(error)}"

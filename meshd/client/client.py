@@ -26,12 +26,13 @@ from meshd.client.replies import (
     SentMessage,
     pick,
 )
-from meshd.control.methods import AUDIT_LISTED_MAX
-from meshd.control.params import DATA_SIZE_MAX_BYTES
+from meshd.control.words import AUDIT_LISTED_MAX, DATA_SIZE_MAX_BYTES
 
 REPLY_TIMEOUT_S: Final = 30.0
 LONG_POLL_MARGIN_S: Final = 10.0
 """The daemon keeps the time of a long poll; the client waits this much longer before it gives up on the daemon."""
+BREAK_TIMEOUT_S: Final = 90.0
+"""Longer than any window."""
 PLAN_TIMEOUT_S: Final = 300.0
 """A long contact plan takes its time to be read and checked."""
 AUDIT_TIMEOUT_S: Final = 300.0
@@ -258,6 +259,14 @@ class Client:
     def preview_emcon(self, profile: str, **schedule: Any) -> dict[str, Any]:
         """What an order would change: parameters of `emcon.preview`."""
         return cast("dict[str, Any]", self.call("emcon.preview", {"profile": profile, **schedule}))
+
+    def break_silence(self, bearers: Sequence[str], **order: Any) -> dict[str, Any]:
+        """Parameters of `emcon.break`; returns when silence holds again."""
+        return cast("dict[str, Any]", self.call("emcon.break", {"bearers": list(bearers), **order}, BREAK_TIMEOUT_S))
+
+    def emcon_plan(self, node: str | None = None) -> dict[str, Any]:
+        """When this node and others, or one of them, may send by their plans."""
+        return cast("dict[str, Any]", self.call("emcon.plan", {"node": node}))
 
     def verify_emcon(self) -> dict[str, Any]:
         """Whether the counters of gate, device and node agree with the postures."""

@@ -5,15 +5,13 @@ The names and numbers are part of the protocol's version: a new error gets a new
 The texts of the errors are for people and may change.
 """
 
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from meshd.base.errors import MeshdError, RemoteProtocolError
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorSpec:
+class ErrorSpec(NamedTuple):
     """One row of the table: what the error is called, its number, and how meshctl ends because of it."""
 
     name: str

@@ -13,8 +13,7 @@ What the methods mean and who may say what when is left to `methods` and the two
 """
 
 import struct
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgpack
 
@@ -31,8 +30,7 @@ _LENGTH: Final = struct.Struct(">I")
 _REQUEST, _RESPONSE, _NOTIFICATION = 0, 1, 2
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """The client asks for `method`; the response will carry the same ID."""
 
     id: int
@@ -40,8 +38,7 @@ class Request:
     params: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """The answer to a request: `error` as a map, or None and `result`. ID None: about the session itself."""
 
     id: int | None
@@ -49,8 +46,7 @@ class Response:
     result: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
+class Notification(NamedTuple):
     """The daemon tells something that nobody asked for just now."""
 
     method: str

@@ -6,84 +6,53 @@ say nothing about how: that is the daemon's, behind its ControlHandler. Times ar
 A bundle or message is named by its full ID or by a unique beginning (4 digits or more) of its short reference.
 """
 
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
 from meshd.base.limits import LIFETIME_MAX_MS, MESSAGE_SIZE_MAX_BYTES
 from meshd.base.version import CONTROL_VERSION
+from meshd.control.emission_methods import EMISSION_METHODS
 from meshd.control.errors import ERRORS
-from meshd.control.params import DATA_SIZE_MAX_BYTES, REQUIRED, ParamKind, ParamSpec
+from meshd.control.method_spec import SECONDS, MethodSpec, integer, text
+from meshd.control.params import ParamKind, ParamSpec
 from meshd.control.roles import Role
+from meshd.control.words import (
+    AUDIT_LISTED_MAX,
+    DATA_SIZE_MAX_BYTES,
+    DEFAULT_ENDPOINT,
+    PRECEDENCE_NAMES,
+    STREAM_TIERS,
+    WAIT_STATES,
+)
 
-PRECEDENCE_NAMES: Final = ("OVERRIDE", "FLASH", "IMMEDIATE", "PRIORITY", "ROUTINE", "DEFERRED")
-WAIT_STATES: Final = ("forwarded", "delivered")
-DEFAULT_ENDPOINT: Final = "inbox"
 BUNDLES_LISTED_MAX: Final = 10_000
 BUNDLES_LISTED_DEFAULT: Final = 1000
 CONTACTS_LISTED_MAX: Final = 10_000
 CONTACTS_LISTED_DEFAULT: Final = 1000
 ROUTES_TO_MAX: Final = 100
 """Nodes to which routes are told at a time."""
-AUDIT_LISTED_MAX: Final = 500
 AUDIT_LISTED_DEFAULT: Final = 100
 PLAN_FORMS: Final = ("toml", "ion")
 EVENTS_REPLAYED_MAX: Final = 1024
+STREAM_LATENCY_MAX_MS: Final = 60_000
+STREAM_WINDOW_MAX_MS: Final = 366 * 24 * 3_600_000
 SUPPORTED_VERSIONS: Final = (CONTROL_VERSION,)
 
 
-@dataclass(frozen=True, slots=True)
-class MethodSpec:
-    """One method. `ordered_by` names the parameter whose equal values are served one after the other, in order.
-
-    `audited`: each call goes to the audit log, also a good one. Those are the operators' actions on the node; messages
-    are not among them: they have a history of their own, and an entry for each would cost a write to the disk.
-    """
-
-    name: str
-    params: dict[str, ParamSpec]
-    doc: str
-    role: Role = Role.VIEWER
-    ordered_by: str | None = None
-    audited: bool = False
-    breaks_silence: bool = False
-    """Needs the right to break silence, beside the role."""
-
-
-def _text(default: Any = REQUIRED, *, nullable: bool = False, choices: tuple[str, ...] = ()) -> ParamSpec:
-    return ParamSpec(ParamKind.TEXT, None if nullable else default, nullable, choices=choices)
-
-
-def _integer(default: Any = REQUIRED, *, nullable: bool = False, maximum: int = (1 << 63) - 1) -> ParamSpec:
-    return ParamSpec(ParamKind.INTEGER, None if nullable else default, nullable, maximum)
-
-
-_SECONDS: Final = ParamSpec(ParamKind.SECONDS, None, nullable=True)
-_BUNDLE: Final = {"bundle": _text()}
-_SUBMISSION: Final = {"submission": _integer()}
-_RECEIVER: Final = {"receiver": _integer()}
+_BUNDLE: Final = {"bundle": text()}
+_SUBMISSION: Final = {"submission": integer()}
+_RECEIVER: Final = {"receiver": integer()}
 _NEW_MESSAGE: Final = {
-    "destination": _text(),
-    "precedence": _text("ROUTINE", choices=PRECEDENCE_NAMES),
-    "lifetime_ms": _integer(nullable=True, maximum=LIFETIME_MAX_MS),
+    "destination": text(),
+    "precedence": text("ROUTINE", choices=PRECEDENCE_NAMES),
+    "lifetime_ms": integer(nullable=True, maximum=LIFETIME_MAX_MS),
     "report": ParamSpec(ParamKind.SWITCH, default=True),
-    "endpoint": _text(DEFAULT_ENDPOINT),
+    "endpoint": text(DEFAULT_ENDPOINT),
 }
-_ORDER: Final = {
-    "for_s": _SECONDS,
-    "until_ms": _integer(nullable=True),
-    "reason": _text(nullable=True),
-    "announce": ParamSpec(ParamKind.SWITCH, default=False),
-}
-_SCHEDULE: Final = {
-    "rows": ParamSpec(ParamKind.TEXTS),
-    "otherwise": _text("silent"),
-    "margin_s": ParamSpec(ParamKind.SECONDS, 2.0),
-}
-_MESSAGE: Final = {**_RECEIVER, "message": _text()}
+_MESSAGE: Final = {**_RECEIVER, "message": text()}
 
 _PLAN_FORM: Final = {
-    "form": _text("toml", choices=PLAN_FORMS),
+    "form": text("toml", choices=PLAN_FORMS),
     "nodes": ParamSpec(ParamKind.TEXTS, None, nullable=True),
 }
 _NEW_NODES: Final = {"new_nodes": ParamSpec(ParamKind.SWITCH, default=False)}
@@ -91,7 +60,7 @@ _NEW_NODES: Final = {"new_nodes": ParamSpec(ParamKind.SWITCH, default=False)}
 _ROWS: Final = (
     MethodSpec(
         "hello",
-        {"version": _integer(), "client": _text("")},
+        {"version": integer(), "client": text("")},
         "Begin the session. Answers with the version in use, the node, the daemon's version, the methods and the"
         " limit of a frame. Has to be the first request.",
     ),
@@ -100,12 +69,12 @@ _ROWS: Final = (
     MethodSpec("peers", {}, "List the neighbours with their state (up, down, silent) and what waits for them."),
     MethodSpec(
         "peers.set_silent",
-        {"node": _text(), "until_ms": _integer(nullable=True)},
+        {"node": text(), "until_ms": integer(nullable=True)},
         "Say that a neighbour is silent on order: it is not dead, is sent to blind, and nothing is routed through it.",
         role=Role.OPERATOR,
         audited=True,
     ),
-    MethodSpec("peers.clear_silent", {"node": _text()}, "Say that it is not.", role=Role.OPERATOR, audited=True),
+    MethodSpec("peers.clear_silent", {"node": text()}, "Say that it is not.", role=Role.OPERATOR, audited=True),
     MethodSpec("links", {}, "List the links with their state, posture, counters, score, and why they ended last."),
     MethodSpec(
         "send.message",
@@ -115,7 +84,7 @@ _ROWS: Final = (
     ),
     MethodSpec(
         "send.open",
-        {**_NEW_MESSAGE, "size_bytes": _integer(nullable=True, maximum=MESSAGE_SIZE_MAX_BYTES)},
+        {**_NEW_MESSAGE, "size_bytes": integer(nullable=True, maximum=MESSAGE_SIZE_MAX_BYTES)},
         "Begin a message to an endpoint. `endpoint` is the application of this node that it comes from.",
         role=Role.OPERATOR,
     ),
@@ -138,12 +107,12 @@ _ROWS: Final = (
     ),
     MethodSpec(
         "message.wait",
-        {"message": _text(), "state": _text(choices=WAIT_STATES), "timeout_s": _SECONDS},
+        {"message": text(), "state": text(choices=WAIT_STATES), "timeout_s": SECONDS},
         "Wait until a message has reached the state, or one that it never leaves (expired, refused).",
     ),
     MethodSpec(
         "recv.open",
-        {"endpoint": _text(DEFAULT_ENDPOINT)},
+        {"endpoint": text(DEFAULT_ENDPOINT)},
         "Register as the receiver of an application endpoint of this node.",
         role=Role.OPERATOR,
     ),
@@ -151,8 +120,8 @@ _ROWS: Final = (
         "recv.next",
         {
             **_RECEIVER,
-            "timeout_s": _SECONDS,
-            "data_max_bytes": _integer(0, maximum=DATA_SIZE_MAX_BYTES),
+            "timeout_s": SECONDS,
+            "data_max_bytes": integer(0, maximum=DATA_SIZE_MAX_BYTES),
         },
         "Wait for a message; the same one again until it is confirmed. Content of one bundle up to `data_max_bytes`"
         " comes along as `data`; other content has to be read.",
@@ -160,7 +129,7 @@ _ROWS: Final = (
     ),
     MethodSpec(
         "recv.read",
-        {**_MESSAGE, "offset": _integer(), "size_bytes": _integer(maximum=DATA_SIZE_MAX_BYTES)},
+        {**_MESSAGE, "offset": integer(), "size_bytes": integer(maximum=DATA_SIZE_MAX_BYTES)},
         "Read a piece of the message.",
         role=Role.OPERATOR,
     ),
@@ -174,9 +143,9 @@ _ROWS: Final = (
     MethodSpec(
         "bundles.list",
         {
-            "limit": _integer(BUNDLES_LISTED_DEFAULT, maximum=BUNDLES_LISTED_MAX),
-            "destination": _text(nullable=True),
-            "state": _text(nullable=True),
+            "limit": integer(BUNDLES_LISTED_DEFAULT, maximum=BUNDLES_LISTED_MAX),
+            "destination": text(nullable=True),
+            "state": text(nullable=True),
         },
         "List the bundles that the node holds.",
     ),
@@ -188,24 +157,24 @@ _ROWS: Final = (
     MethodSpec(
         "contacts.list",
         {
-            "limit": _integer(CONTACTS_LISTED_DEFAULT, maximum=CONTACTS_LISTED_MAX),
-            "from": _text(nullable=True),
-            "to": _text(nullable=True),
+            "limit": integer(CONTACTS_LISTED_DEFAULT, maximum=CONTACTS_LISTED_MAX),
+            "from": text(nullable=True),
+            "to": text(nullable=True),
         },
         "List the contact plan, by start.",
     ),
     MethodSpec(
         "contacts.add",
         {
-            "from": _text(),
-            "to": _text(),
-            "bearer": _text(nullable=True),
-            "start": _text("+0 s"),
-            "end": _text(nullable=True),
-            "rate": _text(),
-            "delay": _text("0 s"),
-            "loss": _text("0 %"),
-            "confidence": _text("100 %"),
+            "from": text(),
+            "to": text(),
+            "bearer": text(nullable=True),
+            "start": text("+0 s"),
+            "end": text(nullable=True),
+            "rate": text(),
+            "delay": text("0 s"),
+            "loss": text("0 %"),
+            "confidence": text("100 %"),
             "radiates": ParamSpec(ParamKind.SWITCH, default=False),
             **_NEW_NODES,
         },
@@ -218,8 +187,8 @@ _ROWS: Final = (
         "contacts.remove",
         {
             "refs": ParamSpec(ParamKind.TEXTS, None, nullable=True),
-            "from": _text(nullable=True),
-            "to": _text(nullable=True),
+            "from": text(nullable=True),
+            "to": text(nullable=True),
             "all": ParamSpec(ParamKind.SWITCH, default=False),
         },
         "Remove contacts from the plan: those of these names, those from and to these nodes, or all.",
@@ -231,7 +200,7 @@ _ROWS: Final = (
         {
             "data": ParamSpec(ParamKind.BYTES),
             "is_last": ParamSpec(ParamKind.SWITCH, default=True),
-            "name": _text("plan"),
+            "name": text("plan"),
             **_PLAN_FORM,
             "replace": ParamSpec(ParamKind.SWITCH, default=False),
             **_NEW_NODES,
@@ -243,52 +212,91 @@ _ROWS: Final = (
     ),
     MethodSpec(
         "contacts.export",
-        {**_PLAN_FORM, "offset": _integer(0)},
+        {**_PLAN_FORM, "offset": integer(0)},
         "The plan as text from this byte on, in pieces; `size_bytes` is all of it.",
     ),
     MethodSpec(
         "routes.list",
         {
-            "to": _text(nullable=True),
-            "size_bytes": _integer(1024, maximum=MESSAGE_SIZE_MAX_BYTES),
-            "precedence": _text("ROUTINE", choices=PRECEDENCE_NAMES),
-            "at": _text(nullable=True),
+            "to": text(nullable=True),
+            "size_bytes": integer(1024, maximum=MESSAGE_SIZE_MAX_BYTES),
+            "precedence": text("ROUTINE", choices=PRECEDENCE_NAMES),
+            "at": text(nullable=True),
         },
         "Every way that a bundle of this size and precedence could take from here, to one node or to all, now or at a"
         " time to come, with its arithmetic hop by hop.",
     ),
-    MethodSpec("emcon.status", {}, "Tell the profile in force, who ordered it, and posture and gate per bearer."),
     MethodSpec(
-        "emcon.set",
-        {"profile": _text(), **_ORDER},
-        "Order an emission control profile, for a time or until further notice. `scheduled` leaves it to the schedule.",
+        "streams.publish",
+        {
+            "name": text(),
+            "input": text(nullable=True),
+            "to": ParamSpec(ParamKind.TEXTS),
+            "latency_ms": integer(1000, maximum=STREAM_LATENCY_MAX_MS),
+            "tiers": text("auto", choices=STREAM_TIERS),
+            "window_ms": integer(2 * 3_600_000, maximum=STREAM_WINDOW_MAX_MS),
+            "precedence": text("PRIORITY", choices=PRECEDENCE_NAMES),
+            "label": text(""),
+        },
+        "Begin a stream to groups (`dtn://GROUP/~stream`) and nodes. `input` is an address; without one this session"
+        " feeds the stream, which ends with it.",
         role=Role.OPERATOR,
         audited=True,
     ),
     MethodSpec(
-        "emcon.schedule",
-        {**_SCHEDULE, **_ORDER},
-        "Order that a schedule decides. A row is such as `unrestricted from 00:00 for 5min every 1h`, in Zulu; where no"
-        " row holds, `otherwise` does. Windows open later and end sooner by the margin.",
+        "streams.feed",
+        {
+            "feed": integer(),
+            "data": ParamSpec(ParamKind.BYTES),
+            "is_last": ParamSpec(ParamKind.SWITCH, default=False),
+        },
+        "Feed a stream as it comes, at its pace. Answered when the daemon can take more.",
+        role=Role.OPERATOR,
+        ordered_by="feed",
+    ),
+    MethodSpec("streams.list", {"name": text(nullable=True)}, "Tell of all streams, or of one, with its figures."),
+    MethodSpec(
+        "streams.watch",
+        {"name": text(), "output": text(), "latency_ms": integer(nullable=True, maximum=STREAM_LATENCY_MAX_MS)},
+        "Put a stream out to a UDP address from now on, also after a restart, and also one that will be published.",
         role=Role.OPERATOR,
         audited=True,
     ),
     MethodSpec(
-        "emcon.preview",
-        {"profile": _text(), **_SCHEDULE, "rows": ParamSpec(ParamKind.TEXTS, None, nullable=True)},
-        "Tell what an order would change: postures, neighbours that would be cut off, bundles that would wait.",
+        "streams.open",
+        {"name": text(), "latency_ms": integer(nullable=True, maximum=STREAM_LATENCY_MAX_MS)},
+        "Have a stream played to this session.",
+        role=Role.OPERATOR,
+        audited=True,
     ),
     MethodSpec(
-        "emcon.verify",
-        {},
-        "Compare, per bearer, what the gate, the device and the node itself counted since its posture changed.",
+        "streams.next",
+        {"reader": integer(), "timeout_s": SECONDS},
+        "What was played meanwhile; it is waited for. What is not read in time is lost.",
+        role=Role.OPERATOR,
+        ordered_by="reader",
     ),
+    MethodSpec(
+        "streams.read",
+        {"name": text(), "span": integer(), "offset": integer(0)},
+        "Read a span of the archive from this byte on, as it was ingested, if it is here and bit-identical.",
+        role=Role.OPERATOR,
+    ),
+    MethodSpec(
+        "streams.stop",
+        {"name": text(), "output": text(nullable=True)},
+        "End a stream of this node and all its outputs, or one output.",
+        role=Role.OPERATOR,
+        audited=True,
+    ),
+    MethodSpec("streams.remove", {"name": text()}, "Delete the archive of a stream.", role=Role.OPERATOR, audited=True),
+    *EMISSION_METHODS,
     MethodSpec(
         "audit.list",
         {
-            "limit": _integer(AUDIT_LISTED_DEFAULT, maximum=AUDIT_LISTED_MAX),
-            "before": _integer(nullable=True),
-            "since_ms": _integer(nullable=True),
+            "limit": integer(AUDIT_LISTED_DEFAULT, maximum=AUDIT_LISTED_MAX),
+            "before": integer(nullable=True),
+            "since_ms": integer(nullable=True),
         },
         "Entries of the audit log, the newest first: those below the number `before`, not older than `since_ms`."
         " `more` says whether there are more to ask for.",
@@ -296,7 +304,7 @@ _ROWS: Final = (
     ),
     MethodSpec(
         "audit.verify",
-        {"head": _text(nullable=True)},
+        {"head": text(nullable=True)},
         "Check the hash chain of the audit log, and that the row that `head` names is in it unchanged.",
         role=Role.SECURITY,
     ),
@@ -304,7 +312,7 @@ _ROWS: Final = (
         "events.subscribe",
         {
             "kinds": ParamSpec(ParamKind.TEXTS, None, nullable=True),
-            "replay": _integer(0, maximum=EVENTS_REPLAYED_MAX),
+            "replay": integer(0, maximum=EVENTS_REPLAYED_MAX),
         },
         "Send `event` notifications from now on: of these kinds or all, after the last few recent ones.",
     ),

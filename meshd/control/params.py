@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-from meshd.base.limits import PART_SIZE_BYTES
 from meshd.control.errors import ControlError
+from meshd.control.words import DATA_SIZE_MAX_BYTES
 
 TEXT_CHARACTERS_MAX: Final = 1024
-DATA_SIZE_MAX_BYTES: Final = PART_SIZE_BYTES
-"""Most bytes of a message that one request or response carries."""
 LIST_ITEMS_MAX: Final = 64
 INTEGER_MAX: Final = (1 << 63) - 1
 SECONDS_MAX: Final = 366 * 24 * 3600.0

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NoReturn, Protocol
 
-from meshd.control.methods import DEFAULT_ENDPOINT
+from meshd.control.words import DEFAULT_ENDPOINT, PRECEDENCE_NAMES
 
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[!-~]*)?")
 
@@ -115,6 +115,19 @@ def count(text: str) -> int:
 def upper_case(text: str) -> str:
     """The type of options whose names are written in capitals."""
     return text.upper()
+
+
+def add_precedence(parser: Parser, meaning: str | None = None) -> None:
+    """The option --precedence of commands that send something."""
+    parser.add_argument(
+        "--precedence", metavar="P", type=upper_case, choices=PRECEDENCE_NAMES, default="ROUTINE", help=meaning
+    )
+
+
+def add_patience(parser: Parser, default_s: float, meaning: str) -> None:
+    """The option --timeout of commands that wait for an answer; its default stands behind the meaning."""
+    text = f"{meaning} (default {default_s:g}s)"
+    parser.add_argument("--timeout", metavar="D", type=duration_s, default=default_s, help=text)
 
 
 def node_id(text: str) -> str:

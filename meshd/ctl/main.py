@@ -56,6 +56,7 @@ MODULES: Final = {
     "trace": "trace",
     "contacts": "contacts",
     "routes": "routes",
+    "stream": "stream",
     "emcon": "emcon",
     "audit": "audit",
     "events": "events",

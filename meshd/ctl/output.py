@@ -41,6 +41,13 @@ class Output:
         self._stdout.write("\n".join(map(printable, text.split("\n"))) + "\n")
         self._stdout.flush()
 
+    def answer(self, value: Any, text: str) -> None:
+        """Write a reply of one line: the text for people, the value as JSON."""
+        if self.as_json:
+            self.data(value)
+        else:
+            self.line(text)
+
     def chatter(self, text: str) -> None:
         """Say something that is not the data."""
         self._stderr.write(f"{printable(text)}\n")

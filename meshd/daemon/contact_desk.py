@@ -16,7 +16,7 @@ from meshd.bundle.dtn_time import dtn_ms_from_unix
 from meshd.bundle.eid import Eid, check_node_id, parse_eid
 from meshd.bundle.errors import EidError
 from meshd.control.errors import ControlError
-from meshd.control.params import DATA_SIZE_MAX_BYTES
+from meshd.control.words import DATA_SIZE_MAX_BYTES
 from meshd.daemon.control_handler import SessionHandle
 from meshd.daemon.dtn_clock import unix_ms, wall_ms
 from meshd.daemon.state_file import read_state, write_state

@@ -21,7 +21,8 @@ import trio
 
 from meshd.control.errors import ControlError
 from meshd.control.frames import Request
-from meshd.control.methods import METHODS, MethodSpec, introspection
+from meshd.control.method_spec import MethodSpec
+from meshd.control.methods import METHODS, introspection
 from meshd.control.roles import Rights
 from meshd.control.server_session import ServerSession, SessionEnded
 from meshd.daemon.control_handler import ControlHandler, Pending

@@ -5,6 +5,7 @@ What a bearer does about it is its own matter; here it is only noticed, and repo
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Any, Protocol
 
 from meshd.base.errors import MeshdError
@@ -36,7 +37,7 @@ class DeviceWatch:
     async def run(self) -> None:
         """Until cancelled. Without netlink bearers find out by themselves, a little later."""
         try:
-            with DeviceMonitor({each.device for each in self._settings}) as monitor:
+            with closing(DeviceMonitor({each.device for each in self._settings})) as monitor:
                 await monitor.run(self.take)
         except (OSError, MeshdError) as error:
             self._report("node.warning", {"reason": f"devices can't be watched, changes are noticed late: {error}"})

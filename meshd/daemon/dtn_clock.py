@@ -15,6 +15,8 @@ from meshd.bundle.dtn_time import DTN_EPOCH_UNIX_S
 WATCH_S: Final = 1.0
 STEP_MIN_MS: Final = 100
 """Below this it is the slow correction of a well-kept clock, and is taken over when it adds up."""
+CLOCK_UNCERTAINTY_MS: Final = 1000
+"""Claimed for a clock that the configuration trusts, until something measures it."""
 
 
 def monotonic_s() -> float:

@@ -8,10 +8,12 @@ from meshd.base.errors import GateError
 from meshd.control.errors import ControlError
 from meshd.daemon.control_handler import SessionHandle
 from meshd.daemon.emission import EmissionControl, OrderRefusedError
+from meshd.daemon.emission_status import restriction_map
 from meshd.emcon.order import SCHEDULED
 from meshd.emcon.profile import UnknownProfileError
 from meshd.emcon.schedule import Schedule
 from meshd.emcon.schedule_text import ScheduleError, parse_schedule_untrusted
+from meshd.emcon.settings import Restriction
 from meshd.link.link_table import Link
 from meshd.link.settings import Posture
 from meshd.node.agent import Agent
@@ -44,11 +46,12 @@ class EmconDesk:
         schedule = _schedule(params) if params["rows"] else None
         try:
             then = self._emission.preview(params["profile"], schedule)
+            limits = self._emission.preview_restrictions(params["profile"], schedule)
         except UnknownProfileError as error:
             raise ControlError("not_found", str(error)) from error
         except OrderRefusedError as error:
             raise ControlError("failed", str(error)) from error
-        return self._describe(self._emission.postures, then)
+        return self._describe(self._emission.postures, then, limits)
 
     async def _order(
         self, session: SessionHandle, profile: str, schedule: Schedule | None, params: dict[str, Any]
@@ -63,16 +66,24 @@ class EmconDesk:
         except (OrderRefusedError, GateError) as error:
             raise ControlError("failed", str(error)) from error
 
-    def _describe(self, now: Mapping[str, Posture], then: Mapping[str, Posture]) -> dict[str, Any]:
+    def _describe(
+        self, now: Mapping[str, Posture], then: Mapping[str, Posture], limits: Mapping[str, Restriction]
+    ) -> dict[str, Any]:
         """What would become of bearers, neighbours, and bundles on their way to them."""
         links = list(self._agent.links.links())
-        carrying = [link for link in links if link.is_up and now[link.id.bearer] is Posture.OPEN]
-        left = {link.id.neighbour for link in links if link.is_up and then[link.id.bearer] is Posture.OPEN}
+        carrying = [link for link in links if link.is_up and now[link.id.bearer].may_send]
+        left = {link.id.neighbour for link in links if link.is_up and then[link.id.bearer].may_send}
         cut_off = sorted({link.id.neighbour for link in carrying} - left, key=lambda node: node.uri)
         waiting = [self._waiting(link) for link in carrying if link.id.neighbour in cut_off]
         return {
             "bearers": [
-                {"bearer": name, "posture": posture.value, "then": then[name].value} for name, posture in now.items()
+                {
+                    "bearer": name,
+                    "posture": posture.value,
+                    "then": then[name].value,
+                    "restriction": restriction_map(limits[name]) if then[name] is Posture.RESTRICTED else None,
+                }
+                for name, posture in now.items()
             ],
             "cut_off": [node.uri for node in cut_off],
             "waiting_bundles": sum(bundles for bundles, _ in waiting),

@@ -17,6 +17,7 @@ import trio
 
 from meshd.base.errors import AuditError, GateError, MeshdError, SettingsError
 from meshd.bundle.dtn_time import dtn_ms_from_unix
+from meshd.daemon.emission_status import describe
 from meshd.daemon.state_file import read_state, remove_state, write_state
 from meshd.emcon import commands as todo
 from meshd.emcon import events
@@ -32,11 +33,13 @@ from meshd.emcon.order import (
 from meshd.emcon.policy import EmconPolicy
 from meshd.emcon.profile import UnknownProfileError, device_postures, find_profile
 from meshd.emcon.schedule import Schedule
-from meshd.emcon.schedule_text import render_row
-from meshd.emcon.settings import EmconSettings
+from meshd.emcon.settings import EmconSettings, Restriction
+from meshd.emcon.silence_plan import plan_of
 from meshd.link.settings import BearerSettings, Posture
-from meshd.linux.link_monitor import KernelChange, LinkChanged, LinkMonitor, RulesetChanged
+from meshd.linux.link_monitor import KernelChange, LinkMonitor, RulesetChanged
 
+RECORD_RETRY_S: Final = 5.0
+"""Between attempts to open what the schedule opens while the record takes no entry."""
 STEPS_MAX: Final = 1000
 """Events and commands that follow from one event; more is a circle, our own fault."""
 
@@ -88,9 +91,12 @@ class EmissionControl:
         self._orders = 0
         self._latest_write = 0
         self._disk = trio.Lock()
+        self._is_asking = False
+        """The record is asked whether the schedule may open something."""
         self._wake_at = math.inf
         self._rearmed = trio.Event()
         self._monitor: LinkMonitor | None = None
+        self._weakness = ""
 
     async def start(self) -> None:
         """Shut the gate of everything that radiates, then see what holds, then open accordingly.
@@ -100,6 +106,8 @@ class EmissionControl:
         lacking = self._gate.probe() if self._settings.gate else []
         if lacking:
             raise GateError("this host can't hold an emission gate: " + "; ".join(lacking))
+        self._weakness = "; ".join(self._gate.probe_weak()) if self._settings.gate else ""
+        self._dispatch(events.GateProbed(self._weakness))
         self._gate.adopt({bearer.device for bearer in self._bearers if bearer.radiating})
         if self._watch_kernel and self._settings.gate:
             self._monitor = LinkMonitor(self._gate.ports)
@@ -129,7 +137,7 @@ class EmissionControl:
             for_s = self._seconds_until(until_ms)
         if announce and self._announce is not None:
             now = self.postures
-            await self._announce([name for name in now if now[name] is Posture.OPEN is not after[name]], for_s)
+            await self._announce([name for name in now if now[name].may_send and not after[name].may_send], for_s)
         self._orders += 1
         number = self._orders
         try:
@@ -149,6 +157,10 @@ class EmissionControl:
         for name in () if schedule is None else schedule.profiles:
             find_profile(self._settings, name)
         return self._policy.preview(profile, schedule, self._now())
+
+    def preview_restrictions(self, profile: str, schedule: Schedule | None) -> dict[str, Restriction]:
+        """What it would let out of each bearer that it restricts. Errors: UnknownProfileError."""
+        return self._policy.preview_restrictions(profile, schedule)
 
     def _seconds_until(self, until_ms: int) -> float:
         wall_ms = self._wall_ms()
@@ -171,20 +183,26 @@ class EmissionControl:
             unix_ms = self._policy.opens_at_ms(self._now())
         return None if unix_ms is None else dtn_ms_from_unix(unix_ms / 1000)
 
+    def note_broken(self, devices: frozenset[str]) -> None:
+        """By order something leaves these devices that are shut; empty: that is over."""
+        self._dispatch(events.SilenceBroken(devices))
+
+    @property
+    def plan(self) -> Schedule | None:
+        """What others have to know of the schedule, while that is in force."""
+        schedule = self._policy.schedule
+        if schedule is None or self._policy.order.profile != SCHEDULED:
+            return None
+        return plan_of(schedule, self._settings, self._bearers)
+
+    @property
+    def precedence_floors(self) -> dict[str, int]:
+        """By bearer, where it is restricted: bundles below wait."""
+        return {name: each.precedence_min for name, each in self._policy.restrictions.items()}
+
     def status(self) -> dict[str, Any]:
         """The map that `emcon.status` of the control protocol answers with."""
-        order = self._policy.order
-        return {
-            "profile": order.profile,
-            "by": order.by,
-            "reason": order.reason,
-            "since_ms": order.since_ms,
-            "until_ms": order.until_ms,
-            "source": self._policy.source.value,
-            "profiles": sorted(self._settings.profiles),
-            "schedule": self._schedule_map(),
-            "bearers": self._bearer_maps(),
-        }
+        return describe(self._policy, self._gate, self._settings, self._bearers, self._weakness, self._now())
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Renew leases, watch the kernel, keep deadlines. Ends by cancellation; the gate then shuts by its lease."""
@@ -209,6 +227,10 @@ class EmissionControl:
         self._dispatch(events.SettingsChanged(settings, self._bearers))
         await self._write_all()
 
+    def hook_ran(self, bearer: str, has_failed: bool) -> None:
+        """Of a bearer that is to be down where its hook fails."""
+        self._dispatch(events.HookRan(bearer, has_failed))
+
     def close(self) -> None:
         """Stop watching the kernel. The gate stays as it is."""
         if self._monitor is not None:
@@ -229,10 +251,12 @@ class EmissionControl:
 
     def _execute(self, command: todo.Command) -> events.Event | None:
         match command:
-            case todo.CloseGate(devices):
-                return self._close_gate(devices)
+            case todo.CloseGate(devices, off):
+                return self._close_gate(devices, off)
             case todo.OpenGate(device, lease_s):
-                return self._open_gate(device, lease_s)
+                return self._let(device, lambda: self._gate.open(device, lease_s))
+            case todo.RestrictGate(device, limits, lease_s):
+                return self._let(device, lambda: self._gate.restrict(device, limits, lease_s))
             case todo.ReadCounters():
                 return self._read_counters()
             case todo.ChangePostures(postures):
@@ -252,16 +276,16 @@ class EmissionControl:
                 assert_never(never)
         return None
 
-    def _close_gate(self, devices: Sequence[str]) -> events.Event:
+    def _close_gate(self, devices: Sequence[str], off: Sequence[str]) -> events.Event:
         try:
-            self._gate.close(devices)
+            self._gate.close(devices, off)
         except GateError as exc:
             return events.GateFailed(devices, str(exc))
         return events.GateClosed(devices)
 
-    def _open_gate(self, device: str, lease_s: float | None) -> events.Event:
+    def _let(self, device: str, call: Callable[[], None]) -> events.Event:
         try:
-            self._gate.open(device, lease_s)
+            call()
         except GateError as exc:
             return events.GateFailed((device,), str(exc))
         return events.GateOpened(device)
@@ -320,25 +344,37 @@ class EmissionControl:
                 await self._rearmed.wait()
                 continue
             self._wake_at = math.inf
-            self._dispatch(events.TimerFired(self._wall_ms()))
+            self._dispatch(events.TimerFired(self._wall_ms(), self._before_opening is None))
             if self._todo:
                 nursery.start_soon(self._write_all)
+            if self._policy.is_opening_due and not self._is_asking:
+                self._is_asking = True
+                nursery.start_soon(self._open_by_schedule)
             await trio.lowlevel.checkpoint()
+
+    async def _open_by_schedule(self) -> None:
+        """The record first; what it does not take stays shut, and is tried again."""
+        assert self._before_opening is not None, "else nothing waits"
+        try:
+            state = OrderState(self._policy.order, is_bounded=False, before=None, schedule=self._policy.schedule)
+            await self._before_opening(state)
+        except AuditError:
+            await trio.sleep(RECORD_RETRY_S)  # the record's own alarm says so
+        else:
+            self._dispatch(events.TimerFired(self._wall_ms()))
+        self._is_asking = False
 
     def _kernel_changed(self, changes: list[KernelChange]) -> None:
         """Somebody touched devices, qdiscs or the ruleset: see that the gate is whole, at once."""
-        devices = {bearer.device for bearer in self._bearers}
-        ours = [change for change in changes if not isinstance(change, LinkChanged) or change.device in devices]
-        if ours:
-            authors = {change.by for change in ours if isinstance(change, RulesetChanged) and change.by}
-            self._reapply(", ".join(sorted(authors)) or "the kernel or an unknown program")
+        authors = {change.by for change in changes if isinstance(change, RulesetChanged) and change.by}
+        self._reapply(", ".join(sorted(authors)) or "the kernel or an unknown program")
 
     def _reapply(self, by: str) -> None:
         try:
             mended = self._gate.reapply()
         except GateError as exc:
             devices = device_postures(self._policy.postures, self._bearers)
-            shut = [device for device, posture in devices.items() if posture is not Posture.OPEN]
+            shut = [device for device, posture in devices.items() if not posture.may_send]
             self._dispatch(events.GateFailed(shut, str(exc)))
             return
         for what in mended:
@@ -348,46 +384,5 @@ class EmissionControl:
         """Raise when a device that is ordered silent could not be shut."""
         problems = self._policy.problems
         for device, posture in device_postures(self._policy.postures, self._bearers).items():
-            if posture is not Posture.OPEN and device in problems:
+            if not posture.may_send and device in problems:
                 raise GateError(f"the order is in force, but {device} is not shut: {problems[device]}")
-
-    def _schedule_map(self) -> dict[str, Any] | None:
-        schedule = self._policy.schedule
-        return (
-            None
-            if schedule is None
-            else {
-                "rows": [render_row(row) for row in schedule.rows],
-                "otherwise": schedule.otherwise,
-                "margin_s": schedule.margin_ms / 1000,
-                "opens_ms": self._policy.opens_at_ms(self._now()),
-            }
-        )
-
-    def _bearer_maps(self) -> list[dict[str, Any]]:
-        problems: dict[str, str] = {}
-        try:
-            counters = self._gate.counters()
-        except GateError as exc:
-            counters = {}
-            problems = {bearer.device: str(exc) for bearer in self._bearers}
-        problems = {**problems, **self._gate.problems(), **self._policy.problems}
-        maps = []
-        for bearer in self._bearers:
-            counted = counters.get(bearer.device)
-            gate = counted and {
-                "open": counted.is_open,
-                "tx_frames": counted.tx_frames,
-                "blocked_frames": counted.blocked_frames,
-            }
-            maps.append(
-                {
-                    "bearer": bearer.name,
-                    "device": bearer.device,
-                    "radiating": bearer.radiating,
-                    "posture": self._policy.postures[bearer.name].value,
-                    "gate": gate,
-                    "problem": problems.get(bearer.device) or self._policy.unsaved,
-                }
-            )
-        return maps

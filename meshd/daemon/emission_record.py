@@ -14,9 +14,10 @@ from typing import Any, Final
 from meshd.base.errors import GateError
 from meshd.daemon.audit_desk import AuditPort
 from meshd.daemon.dtn_clock import monotonic_s
+from meshd.emcon.breaking import Breaking
 from meshd.emcon.gate import EmissionGate, GateCounters
 from meshd.emcon.order import OrderState
-from meshd.emcon.profile import device_postures, strictest
+from meshd.emcon.profile import device_postures
 from meshd.link.link_table import Link
 from meshd.link.settings import BearerSettings, Posture
 
@@ -35,6 +36,8 @@ class Reading:
     counted: GateCounters | None
     sent_bundles: int
     """By the node's own count, on the bearer."""
+    let_out: int = 0
+    """Frames that broken silences have let out of the device, ever."""
 
 
 class EmissionRecord:
@@ -47,9 +50,11 @@ class EmissionRecord:
         bearers: Sequence[BearerSettings],
         report: Report,
         links: Callable[[], Iterable[Link]],
+        breaking: Breaking,
         now: Callable[[], float] = monotonic_s,
     ) -> None:
-        """`links` of the node, with its own counts."""
+        """`links` of the node, with its own counts; `breaking` knows what left by order in spite of silence."""
+        self._breaking = breaking
         self._audit = audit
         self._gate = gate
         self._bearers = tuple(bearers)
@@ -83,6 +88,11 @@ class EmissionRecord:
         }
         await self._audit.append("emcon.opening", details)
 
+    async def before_breaking(self, details: Mapping[str, Any]) -> None:
+        """For SilenceBreaker. Errors: AuditError: silence may not be broken."""
+        before = {"age_s": 0.0, "counters": self._read()}
+        await self._audit.append("emcon.breaking", {**details, "before": before})
+
     def postures_changed(self, postures: Mapping[str, Posture]) -> None:
         """Whatever is counted on a bearer from now on belongs to its new posture."""
         devices = device_postures(postures, self._bearers)
@@ -106,7 +116,8 @@ class EmissionRecord:
             blocked = reading.counted.blocked_frames - since.counted.blocked_frames
         bundles = max(0, reading.sent_bundles - since.sent_bundles)  # links that are gone took their count along
         is_open = None if reading.counted is None else reading.counted.is_open
-        good, verdict = judge(posture, is_open, frames, bundles)
+        let_out = reading.let_out - since.let_out
+        good, verdict = judge(posture, is_open, None if frames is None else frames - let_out, bundles, let_out)
         return {
             "bearer": bearer.name,
             "device": bearer.device,
@@ -114,6 +125,7 @@ class EmissionRecord:
             "for_s": round(reading.at_s - since.at_s, 3),
             "gate_open": is_open,
             "device_frames": frames,
+            "let_out_frames": let_out,
             "blocked_frames": blocked,
             "node_bundles": bundles,
             "good": good,
@@ -129,7 +141,15 @@ class EmissionRecord:
         now, sent = self._now(), Counter[str]()
         for link in self._links():
             sent[link.id.bearer] += link.sent_bundles
-        return {each.name: Reading(now, counters.get(each.device), sent[each.name]) for each in self._bearers}
+        return {
+            each.name: Reading(
+                now,
+                counters.get(each.device),
+                sent[each.name],
+                self._breaking.frames(each.device, counters.get(each.device)),
+            )
+            for each in self._bearers
+        }
 
     def _read(self) -> dict[str, list[int]] | None:
         """By device: frames sent, frames blocked, whether the gate is open."""
@@ -142,20 +162,25 @@ class EmissionRecord:
         return read
 
 
-def judge(posture: Posture, is_open: bool | None, frames: int | None, bundles: int) -> tuple[bool, str]:
+def judge(
+    posture: Posture, is_open: bool | None, frames: int | None, bundles: int, let_out: int = 0
+) -> tuple[bool, str]:
     """Do gate, device and node agree with the posture? And in words.
 
-    Args: `frames` left the device and `bundles` were sent by the node's own count since the posture was taken.
+    Args: `frames` left the device and `bundles` were sent by the node's own count since the posture was taken; besides,
+    `let_out` frames left when silence was broken by order.
     """
     if frames is None or is_open is None:
         return False, "unknown: nobody counts on this device"
     if frames < 0:
         return False, "unknown: the device was made anew, or its counters were set back"
-    if strictest((posture, Posture.RX_ONLY)) is posture:
+    if not posture.may_send:
         if frames:
             return False, f"LEAK: {frames} frames left the device"
         if is_open:
             return False, "LEAK: the gate is open"
+        if let_out:
+            return True, f"silent, but for {let_out} frames that were let out by order"
         return True, "silent" if not bundles else f"silent: the gate held back what the node sent ({bundles} bundles)"
     if not is_open:
         return False, "differs: the gate is shut"

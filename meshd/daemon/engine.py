@@ -81,6 +81,9 @@ class BearerPort(Protocol):
     def send_urgent(self, link: LinkId, rows: Sequence[OutgoingRow]) -> None:
         """The same for what must not wait long behind a transfer that is under way."""
 
+    def set_silent(self, node: Eid, for_s: int | None) -> None:
+        """This neighbour is silent for so many seconds (0: not known), and sent to blind; None: it is not."""
+
 
 class ApplicationPort(Protocol):
     """The applications, as the engine sees them."""
@@ -227,6 +230,9 @@ class Engine:
                 self._applications.submission_accepted(submission, message)
             case cmd.SubmissionRefused(submission, code, text):
                 self._applications.submission_refused(submission, code, text)
+            case cmd.NeighbourFallsSilent(links, for_s):
+                for link in links:
+                    self._bearers[link.bearer].set_silent(link.neighbour, for_s)
             case _:
                 assert_never(command)
 

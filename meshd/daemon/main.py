@@ -19,6 +19,9 @@ from meshd.daemon.radio_state import load_link_files
 from meshd.daemon.time_floor import TimeFloor
 from meshd.daemon.tls import load_identity
 from meshd.emcon.gate import EmissionGate, NoGate
+from meshd.link.settings import Station
+from meshd.linux.covering_gate import CoveringGate
+from meshd.linux.device_stack import DeviceStack
 from meshd.linux.emission_gate import KernelGate
 from meshd.settings.configuration import Configuration
 from meshd.settings.load import load
@@ -72,7 +75,13 @@ def make_gate(configuration: Configuration) -> EmissionGate:
 
     What a site shaped is noted beside the control socket, in a directory that outlives the daemon but not a boot.
     """
-    return KernelGate(Path(configuration.control.socket).parent) if configuration.emcon.gate else NoGate()
+    if not configuration.emcon.gate:
+        return NoGate()
+    management: dict[str, tuple[Station, ...]] = {}
+    for bearer in configuration.bearers:
+        management[bearer.device] = management.get(bearer.device, ()) + bearer.management
+    folder = Path(configuration.control.socket).parent
+    return CoveringGate(lambda stations: KernelGate(folder, stations), DeviceStack(), management)
 
 
 def _check(path: Path, configuration: Configuration) -> int:
@@ -94,8 +103,12 @@ def _check(path: Path, configuration: Configuration) -> int:
     if not configuration.emcon.gate:
         sys.stdout.write("emission gate: off ([emcon] gate = false): silence is not kept by the kernel\n")
         return 0
-    for piece in _lacking():
+    lacking, weak = _lacking()
+    for piece in (*lacking, *weak):
         sys.stdout.write(f"emission gate: {piece}\n")
+    for bearer in configuration.bearers if lacking or weak else ():
+        if bearer.assured:
+            sys.stdout.write(f"bearer {bearer.name}: RX_ONLY is refused here, since it is assured: order OFF\n")
     return 0
 
 
@@ -110,15 +123,16 @@ def _check_tls(configuration: Configuration) -> None:
         sys.stdout.write(f"tls: {warning}\n")
 
 
-def _lacking() -> list[str]:
+def _lacking() -> tuple[list[str], list[str]]:
+    """Pieces without which there is no gate, and those without which a path stays open."""
     try:
         gate = KernelGate(None)
     except GateError as error:
-        return [str(error)]
+        return [str(error)], []
     try:
-        return gate.probe()
+        return gate.probe(), gate.probe_weak()
     except GateError as error:
-        return [str(error)]
+        return [str(error)], []
     finally:
         gate.disconnect()
 

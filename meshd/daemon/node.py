@@ -9,8 +9,8 @@ lease ends.
 import gc
 import random
 import secrets
-import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -21,31 +21,33 @@ from meshd.base.errors import SettingsError, StoreError
 from meshd.base.version import __version__
 from meshd.bearer.bearer import Bearer
 from meshd.bearer.fountain import FountainBearer
+from meshd.bearer.modem_word import modem_maker
 from meshd.bearer.mtcp import MtcpAdapter
 from meshd.bearer.tcp import TcpBearer
 from meshd.bundle.record import BundleId, PayloadRef
 from meshd.control.errors import ControlError
 from meshd.control.server_session import HelloInfo
 from meshd.daemon.aap2_server import Aap2Server
-from meshd.daemon.announcement import announce_silence
 from meshd.daemon.audit_desk import AuditDesk
 from meshd.daemon.contact_desk import PLAN_FILE, ContactDesk
 from meshd.daemon.control_server import ControlServer
 from meshd.daemon.device_watch import DeviceWatch
-from meshd.daemon.dtn_clock import DtnClock, monotonic_s, wall_ms
-from meshd.daemon.emission import EmissionControl
-from meshd.daemon.emission_record import EmissionRecord
+from meshd.daemon.dtn_clock import CLOCK_UNCERTAINTY_MS, DtnClock, monotonic_s, wall_ms
+from meshd.daemon.emission_wiring import NodePart, make_emission
 from meshd.daemon.engine import Engine
 from meshd.daemon.event_hub import EventHub
 from meshd.daemon.journal import Journal
 from meshd.daemon.mission import mission_nodes, named_nodes, own_groups, start_advertising
+from meshd.daemon.posture_followers import PostureFollowers
 from meshd.daemon.queries import Queries
 from meshd.daemon.radio_state import RadioState, load_link_files, load_signing_files
 from meshd.daemon.receivers import Receivers
 from meshd.daemon.route_desk import RouteDesk
 from meshd.daemon.service import Service
+from meshd.daemon.signals import handle_signals
 from meshd.daemon.silence_desk import SilenceDesk
 from meshd.daemon.state_file import make_directory
+from meshd.daemon.streams.wiring import make_stream_desk
 from meshd.daemon.submissions import Submissions
 from meshd.daemon.time_floor import TimeFloor
 from meshd.daemon.timer import AgentTimer, every
@@ -58,7 +60,7 @@ from meshd.linux.neighbour_table import NeighbourTable
 from meshd.linux.sd_notify import SdNotify
 from meshd.node.agent import Agent
 from meshd.node.commands import StreamCommand, WriteStore
-from meshd.node.events import ClockStepped, DataUnreadable, Event, PosturesChanged, StoreRecovered, TimerFired
+from meshd.node.events import ClockStepped, DataUnreadable, Event, StoreRecovered, TimerFired
 from meshd.routing.contact_router import ContactRouter
 from meshd.settings.compare import compare, merge
 from meshd.settings.configuration import Configuration
@@ -68,11 +70,7 @@ from meshd.store.segment_log import SegmentLog
 from meshd.store.writer import StoreWriter
 
 CERTIFICATE_WATCH_S: Final = 6 * 3600.0
-CLOCK_UNCERTAINTY_MS: Final = 1000
-"""Claimed for a clock that the configuration trusts, until something measures it."""
-
 STORE_DIRECTORY: Final = "store"
-EMCON_STATE_FILE: Final = "emcon.state"
 TIME_FLOOR_FILE: Final = "time.floor"
 
 
@@ -92,6 +90,7 @@ class Node:
         self._log = SegmentLog(self._disk)
         now = monotonic_s()
         signing = load_signing_files(configuration)
+        self._link_files = load_link_files(configuration)
         self._contacts = ContactDesk(
             self._state_dir / PLAN_FILE, self.report, self._dispatch, lambda: named_nodes(self._configuration)
         )
@@ -101,13 +100,13 @@ class Node:
             configuration.bearers,
             configuration.neighbours,
             self._router,
-            mission_nodes(configuration, signing),
+            mission_nodes(configuration, signing, self._link_files),
             now,
         )
         start_advertising(self._agent, configuration, signing, now)
         self._writer = StoreWriter(
             self._log,
-            self._stored,
+            lambda results: self._engine.stored(results),
             self._store_trouble,
             lambda: self._agent.dtn_ms(monotonic_s()),
             lambda results: self._engine.streamed(results),
@@ -116,11 +115,9 @@ class Node:
             may_wait=not any(bearer.radiating for bearer in configuration.bearers),
         )
         self._timer = AgentTimer(lambda: self._engine.dispatch(TimerFired()))
-        own_node = configuration.node.id
+        own_node, is_trusted = configuration.node.id, configuration.node.clock_trusted
         self._floor = TimeFloor(self._state_dir / TIME_FLOOR_FILE)
         self._tls = load_identity(configuration, self._floor)
-        self._link_files = load_link_files(configuration)
-        is_trusted = configuration.node.clock_trusted
         self._radio_state = RadioState(self._state_dir, lambda: wall_ms() // 1000 if is_trusted else None)
         self._bearers = {
             bearer.name: Bearer(
@@ -130,31 +127,35 @@ class Node:
                 partial(self._make_tcp, bearer),
                 partial(self._make_mtcp, bearer),
                 partial(self._make_fountain, bearer),
+                modem_maker(bearer, self.report, random.Random(secrets.randbits(64))),
             )
             for bearer in configuration.bearers
         }
         self._audit = AuditDesk(self._state_dir, self.report, lambda: self._configuration.node.clock_trusted)
-        self._record = EmissionRecord(self._audit, gate, configuration.bearers, self.report, self._agent.links.links)
-        self._emission = EmissionControl(
-            configuration.emcon,
-            configuration.bearers,
-            gate,
-            self._state_dir / EMCON_STATE_FILE,
+        part = NodePart(
+            lambda: self._configuration,
+            self.report,
+            self._agent.links.links,
             self._postures_changed,
-            self._record.report,
-            lambda: wall_ms() if self._configuration.node.clock_trusted else None,
-            monotonic_s,
-            watch_kernel=configuration.emcon.gate,
-            before_opening=self._record.before_opening,
-            announce=partial(announce_silence, self._bearers),
+            self._tell_postures,
+            self._is_here,
         )
+        made = make_emission(part, gate, self._audit, self._bearers, self._state_dir)
+        self._emission, self._record, self._breaker = made
         self._postures: dict[str, Posture] = {}
+        followed = (configuration.bearers, NeighbourTable(), self._emission.hook_ran, self._record.report)
+        self._followers = PostureFollowers(*followed)
         routes = RouteDesk(self._agent, self._router, own_node)
         self._queries = Queries(self._agent, self._hub, self._dispatch, routes.arithmetic)
         submissions = Submissions(self._dispatch, own_node, lambda: self._configuration.node.lifetime_ms)
         receivers = Receivers(
             self._dispatch, self.read_piece, self._is_here, own_node, lambda: own_groups(self._configuration)
         )
+        self._streams = make_stream_desk(
+            self._orders, routes, self._dispatch, self.read_piece, self._is_here, self.report
+        )
+        is_neighbour = self._agent.links.is_neighbour
+        self._silence = SilenceDesk(self._bearers, self._dispatch, is_neighbour, wall_ms, self._state_dir, self.report)
         self._service = Service(
             agent=self._agent,
             settings=lambda: self._configuration.node,
@@ -163,11 +164,13 @@ class Node:
             submissions=submissions,
             receivers=receivers,
             emission=self._emission,
-            silence=SilenceDesk(self._bearers, self._dispatch, self._agent.links.is_neighbour, wall_ms),
+            silence=self._silence,
             record=self._record,
+            breaker=self._breaker,
             audit=self._audit,
             contacts=self._contacts,
             routes=routes,
+            streams=self._streams,
             snapshots=lambda: [row for bearer in self._bearers.values() for row in bearer.snapshot()],
             reload=self._reload_for_client,
         )
@@ -244,19 +247,22 @@ class Node:
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._audit.run)
-                await nursery.start(self._handle_signals)
+                await nursery.start(handle_signals, self._stop, self._reload_on_signal)
                 await self._recover(nursery)
                 nursery.start_soon(self._timer.run)
                 nursery.start_soon(self._clock.watch, self._clock_stepped)
                 nursery.start_soon(every, CERTIFICATE_WATCH_S, self._warn_of_certificates)
                 if self._configuration.node.clock_trusted:
-                    nursery.start_soon(self._floor.run, self._warn)
+                    nursery.start_soon(self._floor.run, lambda reason: self.report("tls.warning", {"reason": reason}))
                 await nursery.start(self._emission.run)
+                nursery.start_soon(self._followers.run)
                 await nursery.start(self._control_server().serve)
                 if self._configuration.aap2 is not None:
                     own_node = self._configuration.node.id
                     aap2 = Aap2Server(self._configuration.aap2, own_node, self._service, self.report, self._audit)
                     await nursery.start(aap2.serve)
+                await nursery.start(self._streams.run)
+                await self._silence.restore()
                 for bearer in self._bearers.values():
                     await nursery.start(bearer.run)
                 nursery.start_soon(DeviceWatch(self._configuration.bearers, self._bearers, self.report).run)
@@ -296,22 +302,15 @@ class Node:
             async with trio.open_nursery() as nursery:
                 for bearer in self._bearers.values():
                     nursery.start_soon(bearer.shutdown)
+        await self._streams.close()
         await self._writer.close()
         await self._audit.close()
 
-    async def _handle_signals(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            task_status.started()
-            async for number in signals:
-                if number != signal.SIGHUP:
-                    self._stop.set()
-                    continue
-                self._notify.reloading(int(monotonic_s() * 1_000_000))
-                try:
-                    await self._reload()
-                except SettingsError as error:
-                    self.report("config.refused", {"reason": str(error)})
-                self._notify.ready("configuration read again")
+    async def _reload_on_signal(self) -> None:
+        self._notify.reloading(int(monotonic_s() * 1_000_000))
+        with suppress(ControlError):
+            await self._reload_for_client()
+        self._notify.ready("configuration read again")
 
     def _clock_stepped(self, offset_ms: int) -> None:
         self.report("clock.stepped", {"utc_offset_ms": offset_ms})
@@ -344,10 +343,11 @@ class Node:
             configuration.node,
             configuration.neighbours,
             self._router,
-            mission_nodes(configuration, signing),
+            mission_nodes(configuration, signing, link_files),
             monotonic_s(),
         )
         start_advertising(self._agent, configuration, signing, monotonic_s())
+        self._streams.groups_changed()
         for name, bearer in self._bearers.items():
             bearer.configure([each for each in configuration.neighbours if each.bearer == name])
             if tls is not None:
@@ -364,16 +364,10 @@ class Node:
 
     def _warn_of_certificates(self) -> None:
         for reason in [] if self._tls is None else self._tls.warn():
-            self._warn(reason)
-
-    def _warn(self, reason: str) -> None:
-        self.report("tls.warning", {"reason": reason})
+            self.report("tls.warning", {"reason": reason})
 
     def _dispatch(self, event: Any) -> None:
         self._engine.dispatch(event)
-
-    def _stored(self, results: Any) -> None:
-        self._engine.stored(results)
 
     def _store_trouble(self, error: StoreError) -> None:
         self.report("store.alarm", {"reason": str(error)})
@@ -382,15 +376,22 @@ class Node:
         """Called by emission control between shutting the gate and saying so."""
         self._postures = dict(postures)
         for name, bearer in self._bearers.items():
-            if postures.get(name, Posture.OPEN) is Posture.OPEN:
+            if postures.get(name, Posture.OPEN).may_send:
                 bearer.thaw()
             else:
                 bearer.freeze()
+        self._breaker.postures_changed()
         self._record.postures_changed(postures)
         self._tell_postures()
 
     def _tell_postures(self) -> None:
-        self._dispatch(PosturesChanged(self._postures, self._emission.order_until_ms))
+        """Also of what is let out beside them."""
+        event = self._breaker.event(self._postures)
+        self._followers.postures_changed(event.postures, self._configuration.neighbours)
+        self._dispatch(event)
+
+    def _orders(self) -> tuple[Configuration, Mapping[str, Posture]]:
+        return self._configuration, self._postures
 
     def _is_here(self, bundle: BundleId) -> bool:
         return self._agent.entry(bundle) is not None

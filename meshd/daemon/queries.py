@@ -148,6 +148,13 @@ class Queries:
             if entry is not None:
                 yield entry
 
+    async def find_bundle(self, text: str) -> Entry:
+        """The bundle here that this ID or reference means. Errors: ControlError."""
+        entry, _ = await self._find(text)
+        if entry is None:
+            raise ControlError("not_found", f"bundle {text} is not here any more")
+        return entry
+
     async def _find(self, text: str) -> tuple[Entry | None, Message | None]:
         """The bundle and the message that this ID or reference means; at least one of them."""
         bundle = _parse(text)

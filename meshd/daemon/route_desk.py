@@ -4,6 +4,7 @@
 Every candidate comes with its arithmetic, hop by hop, so that people can check why this one was taken.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from meshd.base.units import render_rate_bps
 from meshd.bundle.dtn_time import DTN_EPOCH_UNIX_S
 from meshd.bundle.eid import NULL_EID, Eid, check_node_id, parse_eid
 from meshd.bundle.errors import EidError
-from meshd.bundle.precedence import parse_precedence
+from meshd.bundle.precedence import Precedence, parse_precedence
 from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
 from meshd.control.errors import ControlError
 from meshd.control.methods import ROUTES_TO_MAX
@@ -31,6 +32,9 @@ from meshd.settings.value import ValueProblem
 
 LIFETIME_S: Final = 366 * 86_400.0
 """Of the bundle that is asked about: ways that take longer are none."""
+SMALL_BYTES: Final = 1024
+UNPLANNED_S: Final = 86_400.0
+"""Stands for the time that a way takes of which nothing but the next hop is known."""
 _MOVING: Final = (BundleState.WAITING, BundleState.QUEUED, BundleState.IN_FLIGHT, BundleState.REPLICATING)
 
 
@@ -70,6 +74,16 @@ class RouteDesk:
             way = f"way {route['rank']} over {route['via']}" if route["hops"] else f"way {route['rank']}"
             lines.append(f"{way}: {route['why']}" + (f" ({hops})" if hops else ""))
         return lines
+
+    def seconds_to(self, node: Eid) -> float:
+        """How long a small bundle would take to a node by the best way; infinite where no way is known."""
+        now = self._clock()
+        at_s = now + self._agent.forwarding.view.utc_offset_s
+        routes = self._routes(_sample(node, SMALL_BYTES, Precedence.ROUTINE, at_s), now, at_s)
+        times = [float(route["takes_s"]) for route in routes if "takes_s" in route]
+        if times:
+            return min(times)
+        return UNPLANNED_S if any(route["state"] == "static" for route in routes) else math.inf
 
     def _at(self, text: str | None, now: float) -> float:
         now_s = now + self._agent.forwarding.view.utc_offset_s

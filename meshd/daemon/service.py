@@ -13,18 +13,23 @@ from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId
 from meshd.cl.fountain.peer import Life
 from meshd.daemon.audit_desk import AuditDesk
+from meshd.daemon.break_desk import BreakDesk
 from meshd.daemon.contact_desk import ContactDesk
 from meshd.daemon.control_handler import SessionHandle
-from meshd.daemon.dtn_clock import monotonic_s, unix_ms
+from meshd.daemon.dtn_clock import monotonic_s, unix_ms, wall_ms
 from meshd.daemon.emcon_desk import EmconDesk
 from meshd.daemon.emission import EmissionControl
 from meshd.daemon.emission_record import EmissionRecord
 from meshd.daemon.event_hub import EventHub
 from meshd.daemon.link_score import describe_score
+from meshd.daemon.plan_desk import PlanDesk
 from meshd.daemon.queries import Queries
 from meshd.daemon.receivers import Receivers
 from meshd.daemon.route_desk import RouteDesk
+from meshd.daemon.silence_breaker import SilenceBreaker
 from meshd.daemon.silence_desk import SilenceDesk
+from meshd.daemon.stream_desk import StreamDesk
+from meshd.daemon.streams.post import FIRST_NUMBER as STREAM_NUMBERS
 from meshd.daemon.submissions import Answer, Submissions
 from meshd.link.link_table import Link
 from meshd.node.agent import Agent
@@ -38,6 +43,7 @@ Snapshot = Mapping[str, Any]
 _PAGE_BYTES: Final = resource.getpagesize()
 FOUNTAIN_FIGURES: Final = (
     "peer",
+    "rate_bps",
     "rtt_s",
     "loss_out",
     "loss_in",
@@ -69,9 +75,11 @@ class Service:
         emission: EmissionControl,
         silence: SilenceDesk,
         record: EmissionRecord,
+        breaker: SilenceBreaker,
         audit: AuditDesk,
         contacts: ContactDesk,
         routes: RouteDesk,
+        streams: StreamDesk,
         snapshots: Callable[[], list[Snapshot]],
         reload: Callable[[], Awaitable[dict[str, Any]]],
     ) -> None:
@@ -85,6 +93,7 @@ class Service:
         self._silence = silence
         self._audit = audit
         self._contacts = contacts
+        self._streams = streams
         self._snapshots = snapshots
         self._reload = reload
         self._started_at = monotonic_s()
@@ -116,10 +125,21 @@ class Service:
             "contacts.import": contacts.import_plan,
             "contacts.export": contacts.export,
             "routes.list": routes.list_routes,
+            "streams.publish": streams.publish,
+            "streams.feed": streams.feed,
+            "streams.list": streams.list_streams,
+            "streams.watch": streams.watch,
+            "streams.open": streams.open,
+            "streams.next": streams.next,
+            "streams.read": streams.read,
+            "streams.stop": streams.stop,
+            "streams.remove": streams.remove,
             "emcon.status": emcon.status,
             "emcon.preview": emcon.preview,
             "emcon.set": emcon.set,
             "emcon.schedule": emcon.schedule,
+            "emcon.break": BreakDesk(breaker, queries.find_bundle, _who).break_silence,
+            "emcon.plan": PlanDesk(agent, settings().id, wall_ms).plan,
             "emcon.verify": lambda _, __: record.verify(),
             "audit.list": audit.list_entries,
             "audit.verify": audit.verify,
@@ -139,24 +159,35 @@ class Service:
         self._submissions.session_closed(session)
         self._receivers.session_closed(session)
         self._contacts.session_closed(session)
+        self._streams.session_closed(session)
 
     # ApplicationPort
 
     def part_accepted(self, submission: int) -> None:
         """The next part may come."""
-        self._submissions.part_accepted(submission)
+        if submission < STREAM_NUMBERS:
+            self._submissions.part_accepted(submission)
 
     def submission_accepted(self, submission: int, message: BundleId) -> None:
         """The message is durable."""
-        self._submissions.accepted(submission, message)
+        if submission < STREAM_NUMBERS:
+            self._submissions.accepted(submission, message)
+        else:
+            self._streams.post.accepted(submission, message)
 
     def submission_refused(self, submission: int, code: str, text: str) -> None:
         """Nothing of the message is kept."""
-        self._submissions.refused(submission, code, text)
+        if submission < STREAM_NUMBERS:
+            self._submissions.refused(submission, code, text)
+        else:
+            self._streams.post.refused(submission)
 
     def deliver(self, message: DeliverMessage) -> None:
         """Offer a message to a receiver."""
-        self._receivers.deliver(message)
+        if message.receiver < STREAM_NUMBERS:
+            self._receivers.deliver(message)
+        else:
+            self._streams.post.deliver(message)
 
     # Methods
 

@@ -53,6 +53,14 @@ class ArchiveIndex:
             self.pieces += 1
         return True
 
+    def discard(self, sequence: int, tier: int) -> None:
+        """This piece is not here any more."""
+        block = self._blocks.get(sequence // BLOCK_CUTS)
+        bit = sequence % BLOCK_CUTS
+        if block is not None and block[tier] >> bit & 1:
+            block[tier] &= ~(1 << bit)
+            self.pieces -= 1
+
     def has(self, sequence: int, tier: int) -> bool:
         """Whether this piece is here."""
         block = self._blocks.get(sequence // BLOCK_CUTS)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One cut as a viewer gets it: its pieces in their places, without what could not be decoded.
 
-Pieces of the link's choice (`thinning.py`) and of its losses are missing alike. What is given passes `frame_gate.py`.
-A frame that runs on into a piece that is not there is held back, and given up when that piece's time comes without it.
-When the rest has been missing for several cuts it was left out on purpose: it is shown again from a key frame on.
+Pieces of a link's choice (`meshd/link/thinning.py`) and of its losses are missing alike. What is given passes
+`frame_gate.py`. A frame that runs on into a piece that is not there is held back, and given up when that piece's time
+comes without it. When the rest has been missing for several cuts it was left out on purpose: it is shown again from a
+key frame on.
 """
 
 from collections.abc import Mapping

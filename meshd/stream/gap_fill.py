@@ -24,6 +24,8 @@ RANGE_MAX: Final = 256
 ANSWER_PIECES_MAX: Final = 1024
 """Sent for one request; the rest is asked for again."""
 REQUEST_MAX_BYTES: Final = 4096
+RETRIES_DOUBLED_MAX: Final = 4
+"""Of a span that nobody seems to have the next request waits twice as long, so many times."""
 OPEN_SPANS_MAX: Final = 4096
 """Spans with gaps that are kept: more than two hours."""
 
@@ -121,6 +123,7 @@ class _OpenSpan(msgspec.Struct):
     manifest: Manifest
     known_at: float
     asked_at: float | None = None
+    times_asked: int = 0
 
 
 class GapFill:
@@ -144,6 +147,11 @@ class GapFill:
     def next_span(self) -> int:
         """The archive is whole up to this span."""
         return self._next
+
+    @property
+    def whole_count(self) -> int:
+        """Spans that are settled, or were passed over."""
+        return self._next + len(self._whole)
 
     @property
     def is_complete(self) -> bool:
@@ -172,6 +180,34 @@ class GapFill:
         """The stream is said to have this many spans by now; manifests of the last ones may have been lost."""
         self._end = max(self._end, min(end, self._next + OPEN_SPANS_MAX))
 
+    def end(self, spans: int) -> None:
+        """The stream has ended with so many spans."""
+        self._last = spans - 1
+        self.expect_spans(spans)
+
+    def pass_over(self, span: int) -> int:
+        """Nobody has the spans before this one any more: how many are missing here for good."""
+        lost = 0
+        while self._next < span:
+            if self._next not in self._whole:
+                self._open.pop(self._next, None)
+                lost += 1
+            self._whole.discard(self._next)
+            self._next += 1
+        self._skip_whole()
+        self._end = max(self._end, self._next)
+        return lost
+
+    def settled_before(self, spans: Iterable[int]) -> None:
+        """Spans that were settled before a restart."""
+        self._whole.update(span for span in spans if span >= self._next)
+        self._end = max(self._end, max(self._whole, default=-1) + 1)
+        self._skip_whole()
+
+    def is_whole(self, span: int) -> bool:
+        """Whether this span is settled, or passed over."""
+        return span < self._next or span in self._whole
+
     def missing(self, manifest: Manifest) -> list[tuple[int, int]]:
         """Sequence and tier of what the archive lacks of a span."""
         return [(sequence, tier) for sequence, tier in manifest.pieces() if not self._index.has(sequence, tier)]
@@ -180,9 +216,7 @@ class GapFill:
         """The archive has all pieces of this span, and its bytes have been compared with the digest."""
         del self._open[span]
         self._whole.add(span)
-        while self._next in self._whole:
-            self._whole.remove(self._next)
-            self._next += 1
+        self._skip_whole()
 
     def get_timer(self) -> float | None:
         """When there will be something to ask for; it may be in the past."""
@@ -192,17 +226,23 @@ class GapFill:
         return min(times, default=None)
 
     def request(self, now: float) -> FillRequest | None:
-        """What to ask for now, oldest first; it counts as asked. None: nothing."""
+        """What to ask for now, oldest first; it counts as asked. None: nothing, or enough is under way."""
         wanted: list[PieceRange] = []
+        room = ANSWER_PIECES_MAX
         for span in sorted(self._open):
             row = self._open[span]
-            if self._due_at(row) > now:
+            is_due = self._due_at(row) <= now
+            if room <= 0 or (not is_due and row.asked_at is None):
+                continue
+            room -= len(self.missing(row.manifest))
+            if not is_due:
                 continue
             ranges = piece_ranges(row.manifest, self._index)
             if wanted and len(wanted) + len(ranges) > RANGES_MAX:
                 break
             wanted += ranges
             row.asked_at = now
+            row.times_asked += 1
         spans: list[int] = []
         if self._spans_asked_at is None or self._spans_asked_at + self._retry_s <= now:
             spans = self._missing_spans()
@@ -212,7 +252,14 @@ class GapFill:
         return FillRequest(VERSION, self._stream, wanted[:RANGES_MAX], span_ranges(spans)[:RANGES_MAX])
 
     def _due_at(self, row: _OpenSpan) -> float:
-        return row.known_at + self._grace_s if row.asked_at is None else row.asked_at + self._retry_s
+        if row.asked_at is None:
+            return row.known_at + self._grace_s
+        return row.asked_at + self._retry_s * (1 << min(row.times_asked - 1, RETRIES_DOUBLED_MAX))
+
+    def _skip_whole(self) -> None:
+        while self._next in self._whole:
+            self._whole.remove(self._next)
+            self._next += 1
 
     def _missing_spans(self) -> list[int]:
         if self._next + len(self._open) + len(self._whole) >= self._end:

@@ -121,11 +121,11 @@ class Playout:
         """When bytes are due next."""
         if self._out:
             return self._out[0].due
-        return self._due(self._any_piece(self._order[0])) if self._order else None
+        return self.due(self._any_piece(self._order[0])) if self._order else None
 
     def data_to_send(self, now: float) -> list[Output]:
         """What is due by now, in order."""
-        while self._order and self._due(self._any_piece(self._order[0])) <= now:
+        while self._order and self.due(self._any_piece(self._order[0])) <= now:
             self._play(heapq.heappop(self._order))
         given: list[Output] = []
         while self._out and self._out[0].due <= now:
@@ -135,14 +135,15 @@ class Playout:
     def _any_piece(self, sequence: int) -> Piece:
         return next(iter(self._cuts[sequence].pieces.values()))
 
-    def _due(self, piece: Piece) -> float:
+    def due(self, piece: Piece) -> float:
+        """When its cut is due, as the clock stands now; a piece of the stream has been received."""
         return piece.ingest_ms / 1000 + self.clock.offset + self._latency_s
 
     def _is_late(self, piece: Piece, now: float) -> bool:
         if self._played is not None and piece.sequence <= self._played:
             return True
         # Nothing newer was played: as long as its time is not over it is shown at once.
-        return self._due(piece) + max(piece.duration_ms / 1000, TICK_S) < now
+        return self.due(piece) + max(piece.duration_ms / 1000, TICK_S) < now
 
     def _play(self, sequence: int) -> None:
         """Give a cut, what is there of it, and pass over those before it."""
@@ -164,7 +165,7 @@ class Playout:
 
     def _pace(self, data: bytes, piece: Piece) -> None:
         """Spread the bytes of a cut over its duration, no earlier than what went before."""
-        begin = max(self._due(piece), self._out_until)
+        begin = max(self.due(piece), self._out_until)
         span_s = piece.duration_ms / 1000
         burst = BURST_PACKETS * max(piece.unit_bytes, PACKET_BYTES)
         size = max(len(data), 1)

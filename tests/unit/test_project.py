@@ -21,7 +21,7 @@ from meshd.settings.load import load
 REPOSITORY = Path(__file__).resolve().parents[2]
 LOCK_FILES = ("requirements.txt", "requirements-dev.txt", "requirements-fuzz.txt")
 UNITS = ("meshd.service", "meshd-gate.service")
-PROJECT_PAGES = ("meshctl.1", "meshd.toml.5", "netns-lab.7", "meshd.8")
+PROJECT_PAGES = ("meshctl.1", "meshd.toml.5", "meshd-emcon.7", "netns-lab.7", "meshd.8")
 SOURCE_FOLDERS = ("meshd", "tests", "netns-lab", "tools", "config", "man", ".ci")
 DATA_FOLDERS = ("tests/vectors", "tests/fuzz/corpus", "tests/fuzz/regressions")
 """Bytes for tests, without a place for a licence."""

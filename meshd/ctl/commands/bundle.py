@@ -61,13 +61,9 @@ def _validate(args: Namespace, out: Output) -> int:
     try:
         header = scan_untrusted(data)
     except BundleError as error:
-        if out.as_json:
-            out.data({"is_sound": False, "reason": error.reason, "message": str(error), "id": None})
-        else:
-            out.line(f"{args.file}: {error.reason}: {error}")
+        found = {"is_sound": False, "reason": error.reason, "message": str(error), "id": None}
+        out.answer(found, f"{args.file}: {error.reason}: {error}")
         return EXIT_FAILED
-    if out.as_json:
-        out.data({"is_sound": True, "reason": None, "message": None, "id": bundle_id_text(header.id)})
-    else:
-        out.line(f"{args.file}: sound")
+    found = {"is_sound": True, "reason": None, "message": None, "id": bundle_id_text(header.id)}
+    out.answer(found, f"{args.file}: sound")
     return 0

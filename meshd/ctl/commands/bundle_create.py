@@ -12,8 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from meshd.client.errors import ClientError
-from meshd.control.methods import PRECEDENCE_NAMES
-from meshd.ctl.arguments import Commands, Parser, destination, duration_ms, suggestion, upper_case
+from meshd.ctl.arguments import Commands, Parser, add_precedence, destination, duration_ms, suggestion
 from meshd.ctl.commands.bundle_file import STANDARD_STREAM, read_bundle_file
 from meshd.ctl.output import Output, size
 
@@ -51,7 +50,7 @@ def add_parser(actions: Commands, common: Parser) -> None:
     option("--payload", metavar="FILE", required=True, help="what it carries; - for standard input")
     option("--output", metavar="FILE", default=STANDARD_STREAM, help="where to write it (default -, standard output)")
     option("--lifetime", metavar="D", type=duration_ms, default=LIFETIME_DEFAULT_MS, help="default 24h")
-    option("--precedence", metavar="P", type=upper_case, choices=PRECEDENCE_NAMES, default="ROUTINE")
+    add_precedence(create)
     option("--flags", metavar="FLAGS", type=_flags, default=0, help="bundle processing control flags")
     option("--crc", choices=CRC_NAMES, default="crc32c", help="of primary and payload block (default crc32c)")
     option("--creation-time", metavar="T", type=_creation_time, help="ISO 8601, DTN ms, or none; default now")

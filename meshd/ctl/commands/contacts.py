@@ -143,10 +143,7 @@ def _add(args: Namespace, out: Output) -> int:
     params = {"from": args.sender, "to": args.receiver, **{name: getattr(args, name) for name in names}}
     with open_client(args) as client:
         reply = client.add_contact(params)
-    if out.as_json:
-        out.data(reply)
-    else:
-        out.line(f"added: {reply['ref']}")
+    out.answer(reply, f"added: {reply['ref']}")
     return 0
 
 
@@ -154,10 +151,7 @@ def _rm(args: Namespace, out: Output) -> int:
     params = {"refs": args.refs or None, "from": args.sender, "to": args.receiver, "all": args.all}
     with open_client(args) as client:
         reply = client.remove_contacts(params)
-    if out.as_json:
-        out.data(reply)
-    else:
-        out.line(f"removed: {reply['removed']}, left: {reply['total']}")
+    out.answer(reply, f"removed: {reply['removed']}, left: {reply['total']}")
     return 0
 
 
@@ -170,10 +164,7 @@ def _import(args: Namespace, out: Output) -> int:
         reply = client.import_contacts(data, name="standard input" if is_stream else args.file, **options)
     for warning in reply["warnings"]:
         out.chatter(f"meshctl: {warning}")
-    if out.as_json:
-        out.data(reply)
-    else:
-        out.line(f"contacts of the plan: {reply['total']}")
+    out.answer(reply, f"contacts of the plan: {reply['total']}")
     return 0
 
 

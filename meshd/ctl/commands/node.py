@@ -197,7 +197,7 @@ def _fountain_row(link: dict[str, Any]) -> tuple[Any, ...]:
         link["bearer"],
         link["neighbour"],
         figures["peer"],
-        f"{link['rate_bps'] / 1000:g} kbit/s",
+        f"{figures['rate_bps'] / 1000:.4g} kbit/s",
         f"{figures['rtt_s'] * 1000:.0f} ms",
         f"{figures['loss_out']:.1%}",
         f"{figures['loss_in']:.1%}",

@@ -16,8 +16,7 @@ from meshd.base.limits import PART_SIZE_BYTES
 from meshd.client.client import Client
 from meshd.client.replies import ReceivedMessage, pick
 from meshd.control.errors import ERRORS, ControlError
-from meshd.control.methods import PRECEDENCE_NAMES
-from meshd.ctl.arguments import Commands, Parser, count, duration_s, upper_case
+from meshd.ctl.arguments import Commands, Parser, add_patience, add_precedence, count, duration_s
 from meshd.ctl.output import Output
 from meshd.ctl.reconnect import open_client
 from meshd.ctl.services import answers_endpoint, service_endpoint
@@ -67,16 +66,8 @@ def add_parsers(commands: Commands, common: Parser) -> None:
         default=SIZE_DEFAULT_BYTES,
         help=f"of each message (default {SIZE_DEFAULT_BYTES})",
     )
-    parser.add_argument(
-        "--timeout",
-        metavar="D",
-        type=duration_s,
-        default=TIMEOUT_DEFAULT_S,
-        help=f"an answer that takes longer is lost (default {TIMEOUT_DEFAULT_S:g}s)",
-    )
-    parser.add_argument(
-        "--precedence", metavar="P", type=upper_case, choices=PRECEDENCE_NAMES, default="ROUTINE", help="of each"
-    )
+    add_patience(parser, TIMEOUT_DEFAULT_S, "an answer that takes longer is lost")
+    add_precedence(parser, "of each")
     parser.set_defaults(run=_run)
 
 

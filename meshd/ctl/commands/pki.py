@@ -7,7 +7,7 @@ What makes certificates is slow to import and stands in `ctl/pki_folder.py`, imp
 from argparse import ArgumentTypeError, Namespace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from meshd.ctl.arguments import Commands, Parser, duration_ms
 from meshd.ctl.output import Output
@@ -162,14 +162,14 @@ def _init(args: Namespace, out: Output) -> int:
     folder = _open(args)
     lifetime, crl_lifetime = timedelta(milliseconds=args.lifetime), timedelta(milliseconds=args.crl_lifetime)
     row = folder.init(args.name, args.key, lifetime, crl_lifetime, force=args.force)
-    _tell(out, row, f"authority {row['name']} in {row['folder']}, valid until {row['not_after']}: guard ca.key")
+    out.answer(row, f"authority {row['name']} in {row['folder']}, valid until {row['not_after']}: guard ca.key")
     return 0
 
 
 def _issue(args: Namespace, out: Output) -> int:
     lifetime = timedelta(milliseconds=args.lifetime)
     row = _open(args).issue(args.node, args.key, lifetime, force=args.force)
-    _tell(out, row, f"{row['node']} in {row['folder']}, valid until {row['not_after']}")
+    out.answer(row, f"{row['node']} in {row['folder']}, valid until {row['not_after']}")
     return 0
 
 
@@ -204,14 +204,7 @@ def _revoke(args: Namespace, out: Output) -> int:
 def _roll(args: Namespace, out: Output) -> int:
     row = _open(args).roll(args.step)
     epochs = ", ".join(map(str, row["epochs"]))
-    _tell(
-        out, row, f"epochs {epochs}, in use {row['current']}: give link.key to every node, then `meshctl reload` there"
+    out.answer(
+        row, f"epochs {epochs}, in use {row['current']}: give link.key to every node, then `meshctl reload` there"
     )
     return 0
-
-
-def _tell(out: Output, row: dict[str, Any], text: str) -> None:
-    if out.as_json:
-        out.data(row)
-    else:
-        out.line(text)

@@ -11,7 +11,7 @@ from meshd.client.errors import ClientError
 from meshd.client.replies import ReceivedMessage
 from meshd.client.transfer import save_message
 from meshd.control.errors import ControlError
-from meshd.control.methods import DEFAULT_ENDPOINT
+from meshd.control.words import DEFAULT_ENDPOINT
 from meshd.ctl.arguments import Commands, Parser, count, duration_s
 from meshd.ctl.output import Output, size
 from meshd.ctl.reconnect import Deadline, Patience, open_client

@@ -5,8 +5,8 @@ from argparse import Namespace
 from typing import Any, Final
 
 from meshd.client.errors import ClientError
-from meshd.control.methods import PRECEDENCE_NAMES, ROUTES_TO_MAX
-from meshd.ctl.arguments import Commands, Parser, node_id, size_bytes, upper_case
+from meshd.control.methods import ROUTES_TO_MAX
+from meshd.ctl.arguments import Commands, Parser, add_precedence, node_id, size_bytes
 from meshd.ctl.output import NOTHING, Output, instant
 from meshd.ctl.reconnect import open_client
 
@@ -30,7 +30,7 @@ def add_parsers(commands: Commands, common: Parser) -> None:
     )
     parser.add_argument("to", metavar="to NODE", nargs="*", help="only to this node, and hop by hop")
     parser.add_argument("--size", metavar="SIZE", type=size_bytes, default=1024, help="of the bundle (default 1 KiB)")
-    parser.add_argument("--precedence", metavar="P", type=upper_case, choices=PRECEDENCE_NAMES, default="ROUTINE")
+    add_precedence(parser)
     parser.add_argument("--at", metavar="TIME", help="UTC or from now on (+90 s); now if left out")
     parser.set_defaults(run=_routes)
 

@@ -17,8 +17,8 @@ from meshd.client.errors import ClientError, ReplyTimeout
 from meshd.client.replies import MessageState, SentMessage
 from meshd.client.transfer import send_file
 from meshd.control.errors import ERRORS, EXIT_FAILED, ControlError
-from meshd.control.methods import PRECEDENCE_NAMES, WAIT_STATES
-from meshd.ctl.arguments import Commands, Parser, destination, duration_ms, duration_s, upper_case
+from meshd.control.words import PRECEDENCE_NAMES, WAIT_STATES
+from meshd.ctl.arguments import Commands, Parser, add_precedence, destination, duration_ms, duration_s
 from meshd.ctl.output import Output, size
 from meshd.ctl.reconnect import Deadline, Patience, open_client
 
@@ -54,14 +54,7 @@ def add_parsers(commands: Commands, common: Parser) -> None:
     )
     parser.add_argument("destination", metavar="DEST", type=destination, help="where to")
     parser.add_argument("file", metavar="FILE", help="the file; - for standard input")
-    parser.add_argument(
-        "--precedence",
-        metavar="P",
-        type=upper_case,
-        choices=PRECEDENCE_NAMES,
-        default="ROUTINE",
-        help=f"one of {', '.join(PRECEDENCE_NAMES)} (default ROUTINE)",
-    )
+    add_precedence(parser, f"one of {', '.join(PRECEDENCE_NAMES)} (default ROUTINE)")
     parser.add_argument("--lifetime", metavar="D", type=duration_ms, help="drop it when undelivered for this long")
     parser.add_argument(
         "--wait", choices=WAIT_STATES, metavar="STATE", help="wait until it is forwarded, or (default) delivered"

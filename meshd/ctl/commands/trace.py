@@ -20,8 +20,7 @@ from meshd.bundle.trace_report import (
 )
 from meshd.client.client import Client
 from meshd.control.errors import ERRORS, ControlError
-from meshd.control.methods import PRECEDENCE_NAMES
-from meshd.ctl.arguments import Commands, Parser, duration_s, upper_case
+from meshd.ctl.arguments import Commands, Parser, add_patience, add_precedence
 from meshd.ctl.output import NOTHING, Output
 from meshd.ctl.reconnect import open_client
 from meshd.ctl.services import answers_endpoint, service_endpoint
@@ -59,16 +58,8 @@ def add_parsers(commands: Commands, common: Parser) -> None:
         epilog=_EPILOG,
     )
     parser.add_argument("node", metavar="NODE", type=trace_service, help="where to")
-    parser.add_argument(
-        "--timeout",
-        metavar="D",
-        type=duration_s,
-        default=TIMEOUT_DEFAULT_S,
-        help=f"how long to wait for the destination (default {TIMEOUT_DEFAULT_S:g}s)",
-    )
-    parser.add_argument(
-        "--precedence", metavar="P", type=upper_case, choices=PRECEDENCE_NAMES, default="ROUTINE", help="of the bundle"
-    )
+    add_patience(parser, TIMEOUT_DEFAULT_S, "how long to wait for the destination")
+    add_precedence(parser, "of the bundle")
     parser.set_defaults(run=_run)
 
 

@@ -2,9 +2,11 @@
 """Fuzz target: small files that the daemon reads at start: EMCON order, shaping record, link keys and their like."""
 
 import hashlib
+import math
 
 from meshd.base.errors import SettingsError
 from meshd.bundle.eid import parse_eid
+from meshd.daemon.silent_neighbours import SilentNeighboursError, pack_silent, parse_silent_untrusted
 from meshd.emcon.order import Order, OrderState, StateError, decode_state_untrusted, encode_state
 from meshd.linux.shaping import ShapingRecordError, decode_record_untrusted, encode_record
 from meshd.security.boot_number import pack_boot_number, parse_boot_number_untrusted
@@ -25,6 +27,8 @@ def check(data: bytes) -> None:
         _check_link_peers(content)
     elif kind == b"m":
         _check_marks(content)
+    elif kind == b"n":
+        _check_silent(content)
     elif kind == b"b":
         _check_boot_number(content)
     else:
@@ -78,6 +82,14 @@ def _check_marks(data: bytes) -> None:
     assert parse_marks_untrusted(pack_marks(marks), "again") == marks
 
 
+def _check_silent(data: bytes) -> None:
+    try:
+        silent = parse_silent_untrusted(data)
+    except SilentNeighboursError:
+        return
+    assert parse_silent_untrusted(pack_silent(silent)) == silent
+
+
 def _check_boot_number(data: bytes) -> None:
     try:
         number = parse_boot_number_untrusted(data, "fuzz.boot")
@@ -95,6 +107,7 @@ def seeds() -> dict[str, bytes]:
         "link_keys": b"k" + pack_link_keys(LinkKeys({1: bytes(32), 7: bytes(range(32))}, 7)),
         "link_peers": b"p" + pack_link_peers({parse_eid("dtn://dpop1/"): bytes(32), parse_eid("ipn:3.0"): b"k" * 32}),
         "marks": b"m" + pack_marks({parse_eid("dtn://dpop1/"): Mark(1_800_000_000, 1 << 40)}),
+        "silent": b"n" + pack_silent({parse_eid("dtn://dpop2/"): 1_777_629_600_000.0, parse_eid("ipn:3.0"): math.inf}),
         "boot": b"b" + pack_boot_number(1_800_000_000),
     }
 

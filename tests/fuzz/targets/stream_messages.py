@@ -1,6 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fuzz target: the payloads of a stream's bundles, and the index of an archive; what is read is worked with."""
 
+from contextlib import suppress
+
+from meshd.stream.announcement import (
+    Announcement,
+    AnnouncementError,
+    decode_announcement_untrusted,
+    encode_announcement,
+)
 from meshd.stream.archive_index import ArchiveIndex, IndexFileError, decode_index_untrusted
 from meshd.stream.gap_fill import (
     ANSWER_PIECES_MAX,
@@ -21,6 +29,7 @@ from meshd.stream.manifest import (
     decode_manifest_untrusted,
     encode_manifest,
 )
+from meshd.stream.payload import PayloadError, decode_payload_untrusted
 from meshd.stream.piece import (
     Clock,
     Piece,
@@ -28,8 +37,10 @@ from meshd.stream.piece import (
     Tier,
     decode_piece_untrusted,
     encode_piece,
+    stream_id,
 )
 from meshd.stream.playout import Playout
+from meshd.stream.rtp import RtpError, parse_rtp_untrusted
 
 _STREAM = b"stream-1"
 _PIECE = Piece(1, _STREAM, 7, Tier.REST, 5, 1000, 60, 188 * 9, 4, 188, 1, [1, 1, 1, 1], [], b"\x47\x41\0\x10" * 94)
@@ -45,6 +56,15 @@ def check(data: bytes) -> None:
         assert len(select_answer(request, ArchiveIndex())) <= ANSWER_PIECES_MAX
     except RequestError:
         pass
+    try:
+        announcement = decode_announcement_untrusted(data)
+        assert decode_announcement_untrusted(encode_announcement(announcement)) == announcement
+    except AnnouncementError:
+        pass
+    with suppress(PayloadError):
+        decode_payload_untrusted(data)
+    with suppress(RtpError):
+        assert len(parse_rtp_untrusted(data).payload) < len(data)
     try:
         index = decode_index_untrusted(data)
         assert decode_index_untrusted(index.pack()).pieces == index.pieces
@@ -97,7 +117,15 @@ def seeds() -> dict[str, bytes]:
         "manifest": encode_manifest(_manifest(metadata)),
         "request": encode_request(request),
         "index": index.pack(),
+        "announcement": encode_announcement(_announcement()),
+        "rtp": b"\x80\x21\x00\x07" + bytes(8) + b"\x47" + bytes(187),
     }
+
+
+def _announcement() -> Announcement:
+    source, name, began_ms = "dtn://dpop1/", "uav1", 1_700_000_000_000
+    stream = stream_id(source, name, began_ms)
+    return Announcement(1, stream, name, source, began_ms, 1000, "", ["dtn://home/stream"], 4, 1, False)
 
 
 def _manifest(piece: Piece) -> Manifest:
@@ -114,6 +142,8 @@ def dictionary() -> list[bytes]:
         b"\x9e\x01\xc4\x08",
         b"\x9a\x01\xc4\x08",
         b"\x94\x01\xc4\x08",
+        b"\x9b\x01\xc4\x08",
+        b"\x80\x21",
         b"\xcf",
         b"\xdd\xff\xff\xff\xff",
         b"\xc6",

@@ -22,7 +22,7 @@ from meshd.node.events import Event
 ALPHA = Eid("dtn://alpha/")
 BRAVO = Eid("dtn://bravo/")
 CHARLIE = Eid("dtn://charlie/")
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 E = TypeVar("E")
 

@@ -69,6 +69,7 @@ async def test_members_find_each_other_with_one_frame_each_and_then_beacons_grow
         Station(node, dataclasses.replace(settings, device=device), [])
         for node, device in ((ALPHA, "here0"), (BRAVO, "far0"))
     )
+    began_s = trio.current_time()
     with sniff("far0") as sniffer:
         await nursery.start(alpha.bearer.run)
         await nursery.start(bravo.bearer.run)
@@ -76,5 +77,6 @@ async def test_members_find_each_other_with_one_frame_each_and_then_beacons_grow
             await station.told.wait_for(LinkUp)
         await trio.sleep(WINDOW_S)
         sizes = read_sizes(sniffer)
-        assert 2 <= len(sizes) <= 4
+        # Beacons that stayed a second apart would be one more than seconds have passed, however slow the machine is.
+        assert 2 <= len(sizes) <= trio.current_time() - began_s
         assert max(sizes) <= BEACON_FRAME_BYTES

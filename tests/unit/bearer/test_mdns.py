@@ -51,7 +51,7 @@ class Hints:
         self._changed.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while not condition():
                 self._changed = trio.Event()
                 await self._changed.wait()

@@ -8,7 +8,7 @@ from meshd.bundle.eid import Eid
 from meshd.cl.tcpclv4.messages import CONTACT_HEADER_TLS, SessionInit, pack_session_init
 from meshd.security.settings import TlsSettings
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 class TlsPeer:

@@ -50,6 +50,7 @@ EMCON = {
             "radiating": True,
             "posture": "RX_ONLY",
             "gate": {"open": False, "tx_frames": 0, "blocked_frames": 7},
+            "restriction": None,
             "problem": None,
         }
     ],

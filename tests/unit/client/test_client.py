@@ -11,6 +11,7 @@ import pytest
 from meshd.client.client import Client
 from meshd.client.connection import DEFAULT_SOCKET, default_socket
 from meshd.client.errors import DaemonUnreachable, ReplyTimeout
+from meshd.client.streams import Streams
 from meshd.control.errors import ControlError
 from tests.unit.client.fake_daemon import STATUS, FakeDaemon
 
@@ -49,8 +50,19 @@ def test_every_method_of_the_protocol_has_one_of_the_client(daemon: FakeDaemon, 
         "emcon.schedule": lambda params: params,
         "emcon.preview": lambda params: params,
         "emcon.verify": lambda _: {"bearers": []},
+        "emcon.break": lambda params: params,
+        "emcon.plan": lambda params: {"plans": [params["node"]]},
         "audit.list": lambda _: {"entries": [], "more": False},
         "audit.verify": lambda _: {"head": "00"},
+        "streams.publish": lambda params: {"stream": "00", "receivers": params["to"], "feed": 3},
+        "streams.feed": lambda _: {},
+        "streams.list": lambda params: {"streams": [{"name": params["name"]}]},
+        "streams.watch": lambda params: {"output": params["output"], "is_known": True},
+        "streams.open": lambda _: {"reader": 4, "is_known": True},
+        "streams.next": lambda params: {"data": b"played", "lost_bytes": 0, "has_ended": params["reader"] == 4},
+        "streams.read": lambda params: {"data": b"whole"[params["offset"] :][:3], "size_bytes": 5},
+        "streams.stop": lambda _: {},
+        "streams.remove": lambda _: {"size_bytes": 7},
         "contacts.add": lambda _: {"ref": "3f9a1c0b", "total": 1},
         "contacts.remove": lambda _: {"removed": 1, "total": 0},
         "contacts.import": lambda params: {"total": 2, "warnings": [params["name"]]},
@@ -75,6 +87,8 @@ def test_every_method_of_the_protocol_has_one_of_the_client(daemon: FakeDaemon, 
     assert client.schedule_emcon([row])["rows"] == [row]
     assert client.preview_emcon("silent")["profile"] == "silent"
     assert client.verify_emcon() == {"bearers": []}
+    assert client.break_silence(["sat0"], reason="now")["bearers"] == ["sat0"]
+    assert client.emcon_plan("dtn://b/") == {"plans": ["dtn://b/"]}
     assert client.audit_entries(5) == []
     assert client.verify_audit()["head"] == "00"
     assert client.add_contact({"from": "dtn://a/", "to": "dtn://b/", "rate": "1 bit/s"})["ref"] == "3f9a1c0b"
@@ -94,6 +108,15 @@ def test_every_method_of_the_protocol_has_one_of_the_client(daemon: FakeDaemon, 
     assert client.recv_read(receiver, message.message, 1, 3) == b"ell"
     client.recv_confirm(receiver, message.message)
     client.recv_close(receiver)
+    streams = Streams(client)
+    assert streams.publish("drone", ["home"], label="x")["receivers"] == ["home"]
+    streams.feed(3, b"data")
+    assert streams.list("drone") == [{"name": "drone"}]
+    assert streams.watch("drone", "udp://127.0.0.1:5004")["is_known"]
+    assert streams.next(streams.open("drone")["reader"], 1.0)["data"] == b"played"
+    assert streams.read_span("drone", 0) == b"whole"
+    streams.stop("drone")
+    assert streams.remove("drone")["size_bytes"] == 7
     client.subscribe()
     client.status()
     client.introspect()

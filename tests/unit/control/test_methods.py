@@ -24,6 +24,8 @@ READ_ONLY = {
     "contacts.list",
     "contacts.export",
     "routes.list",
+    "streams.list",
+    "emcon.plan",
     "emcon.preview",
     "emcon.status",
     "emcon.verify",
@@ -43,7 +45,7 @@ def test_what_changes_the_node_is_on_record_and_messages_are_not() -> None:
     changing = {name for name, spec in METHODS.items() if spec.role in {Role.OPERATOR, Role.ADMIN}}
     assert {name for name in changing if not METHODS[name].audited} == {
         name for name in METHODS if name.startswith(("send.", "recv."))
-    }
+    } | {"streams.feed", "streams.next", "streams.read"}
 
 
 def test_the_right_to_break_silence_is_an_operators() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 from meshd.base.errors import StoreError
+from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId, PayloadRef
 from meshd.bundle.stored_chunk import StoredChunk, in_memory
 from meshd.daemon.control_peer import Peer
@@ -102,6 +103,7 @@ class FakeBearer:
         self.released: list[tuple[object, int]] = []
         self.sent: list[tuple[BundleId, bytes]] = []
         self.rows: list[OutgoingRow] = []
+        self.silenced: list[tuple[Eid, int | None]] = []
 
     def accept_transfers(self, link: LinkId, transfers: Sequence[object]) -> None:
         """BearerPort."""
@@ -125,6 +127,10 @@ class FakeBearer:
     def send_urgent(self, link: LinkId, rows: Sequence[OutgoingRow]) -> None:
         """BearerPort."""
         self.send_bundles(link, rows)
+
+    def set_silent(self, node: Eid, for_s: int | None) -> None:
+        """BearerPort."""
+        self.silenced.append((node, for_s))
 
 
 class Asked:

@@ -207,6 +207,7 @@ async def test_status_is_the_map_of_the_protocol(daemon: Daemon) -> None:
         "radiating": True,
         "posture": "RX_ONLY",
         "gate": {"open": False, "tx_frames": 0, "blocked_frames": 5},
+        "restriction": None,
         "problem": None,
     }
 
@@ -296,8 +297,8 @@ async def test_a_changed_ruleset_is_reported(daemon: Daemon) -> None:
     daemon.control._kernel_changed([RulesetChanged("nft (pid 9)")])
     assert daemon.reports[-1][1]["by"] == "nft (pid 9)"
     daemon.reports.clear()
-    daemon.control._kernel_changed([LinkChanged("other0", 4, exists=True, is_up=True)])
-    assert daemon.reports == []
+    daemon.control._kernel_changed([LinkChanged("other0", 4, exists=True, is_up=True)])  # it may stand below ours now
+    assert daemon.reports[-1][1]["by"] == "the kernel or an unknown program"
 
 
 async def test_a_gate_that_can_not_be_mended_is_reported(daemon: Daemon) -> None:
@@ -362,3 +363,28 @@ async def test_a_preview_opens_nothing(daemon: Daemon) -> None:
     daemon.gate.calls.clear()
     assert daemon.control.preview("unrestricted", None)["sat"].value == "OPEN"
     assert daemon.gate.calls == []
+
+
+async def test_the_status_says_which_path_stays_open(daemon: Daemon) -> None:
+    daemon.gate.weak = ["no clsact; what tc redirects passes"]
+    await daemon.control.start()
+    assert daemon.control.status()["bearers"][0]["problem"] == "no clsact; what tc redirects passes"
+
+
+async def test_a_window_opens_once_it_is_on_record(daemon: Daemon, autojump_clock: trio.testing.MockClock) -> None:
+    await daemon.control.start()
+    await daemon.control.order("silent", None, None, "uid 0")
+    daemon.wall_ms = WALL_MS - WALL_MS % 3_600_000 - 3000
+    await daemon.control.order("scheduled", None, None, "uid 0", schedule=hourly())
+    daemon.is_log_full = True
+    daemon.gate.calls.clear()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(daemon.control.run)
+        daemon.wall_ms += 10_000
+        await trio.sleep(20)
+        assert not [call for call in daemon.gate.calls if call.startswith("open dev-sat")]
+        daemon.is_log_full = False
+        await trio.sleep(2 * emission.RECORD_RETRY_S)
+        opened = daemon.gate.calls.index(f"open dev-sat {LEASE_S}")
+        assert "on record" in daemon.gate.calls[:opened]
+        nursery.cancel_scope.cancel()

@@ -9,6 +9,7 @@ import pytest
 from meshd.base.errors import AuditError
 from meshd.daemon.audit_desk import DAEMON, OK, Author
 from meshd.daemon.emission_record import EmissionRecord, judge
+from meshd.emcon.breaking import Breaking
 from meshd.emcon.order import Order, OrderState
 from meshd.link.link_table import Link, LinkTable
 from meshd.link.settings import Posture
@@ -40,12 +41,14 @@ class World:
         self.reports: list[str] = []
         self.now = 100.0
         self.links: list[Link] = list(LinkTable(BEARERS, [], 0.0).links())
+        self.breaking = Breaking()
         self.record = EmissionRecord(
             self.audit,
             self.gate,
             BEARERS,
             lambda kind, _: self.reports.append(kind),
             lambda: self.links,
+            self.breaking,
             lambda: self.now,
         )
 

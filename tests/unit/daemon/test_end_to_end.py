@@ -166,9 +166,10 @@ def test_sighup_with_a_bad_file_keeps_the_old_configuration(pair: tuple[DaemonPr
 def test_sigterm_ends_within_five_seconds(pair: tuple[DaemonProcess, DaemonProcess], tmp_path: Path) -> None:
     alpha, bravo = pair
     wait_for(alpha, "link.up")
-    begun = time.monotonic()
-    assert (alpha.stop(), bravo.stop()) == (0, 0)
-    assert time.monotonic() - begun < 5
+    for daemon in pair:
+        begun = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - begun < 5
     for daemon in pair:
         assert "node.stopping" in daemon.log()
         assert not Path(daemon.socket_path).exists()

@@ -11,6 +11,7 @@ from meshd.base.version import __version__
 from meshd.daemon import main as command
 from meshd.daemon.main import main
 from meshd.emcon.gate import NoGate
+from meshd.linux.covering_gate import CoveringGate
 from meshd.linux.emission_gate import KernelGate
 from meshd.settings.load import load
 from tests.unit.daemon.daemon_process import DaemonProcess, configuration, free_ports
@@ -130,9 +131,22 @@ def test_listen_address_in_use_keeps_the_daemon_running(daemon: DaemonProcess, t
         other.end()
 
 
+def test_the_check_says_which_path_stays_open_and_what_is_refused(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = config.read_text().replace("gate = false", "gate = true")
+    config.write_text(text.replace("[[bearer]]", "[[bearer]]\nassured = true", 1))
+    monkeypatch.setattr(KernelGate, "probe", lambda _: [])
+    monkeypatch.setattr(KernelGate, "probe_weak", lambda _: ["no clsact; what tc redirects passes"])
+    assert main(["--check-config", str(config)]) == 0
+    said = capsys.readouterr().out
+    assert "emission gate: no clsact; what tc redirects passes" in said
+    assert "RX_ONLY is refused here, since it is assured: order OFF" in said
+
+
 def test_gate_by_configuration(config: Path) -> None:
     assert isinstance(command.make_gate(load(config)), NoGate)
     config.write_text(config.read_text().replace("gate = false", "gate = true"))
     gate = command.make_gate(load(config))
-    assert isinstance(gate, KernelGate)
+    assert isinstance(gate, CoveringGate)
     gate.disconnect()

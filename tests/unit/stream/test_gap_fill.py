@@ -2,7 +2,9 @@
 """What is missing, asking for it, answering; and the index of an archive."""
 
 import random
+from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -175,3 +177,66 @@ def test_open_spans_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     gaps.settle(0)
     assert gaps.next_span == 2
     assert gaps.take(MANIFESTS[2], 0.0)
+
+
+def test_a_span_that_nobody_has_is_asked_for_less_and_less() -> None:
+    gaps = GapFill(STREAM_ID, ArchiveIndex(), GRACE_S, RETRY_S)
+    gaps.take(MANIFESTS[0], 100.0)
+    asked: list[float] = []
+    now = 100.0
+    while len(asked) < 8:
+        if gaps.request(now) is not None:
+            asked.append(now)
+        else:
+            timer = gaps.get_timer()
+            assert timer is not None
+            now = timer
+    waits = [after - before for before, after in pairwise(asked)]
+    assert waits == [RETRY_S, 2 * RETRY_S, 4 * RETRY_S, 8 * RETRY_S, 16 * RETRY_S, 16 * RETRY_S, 16 * RETRY_S]
+
+
+def test_no_more_is_asked_for_than_one_answer_holds() -> None:
+    first = MANIFESTS[0]
+    manifests = [
+        msgspec.structs.replace(first, span=span, sequence=span * len(first.cuts)) for span in range(RANGES_MAX)
+    ]
+    gaps = GapFill(STREAM_ID, ArchiveIndex(), GRACE_S, RETRY_S)
+    for manifest in manifests:
+        gaps.take(manifest, 0.0)
+    request = gaps.request(GRACE_S)
+    assert request is not None
+    asked = sum(row.count for row in request.pieces)
+    assert asked < manifests[-1].end
+    # As long as none of it came there is no room for more.
+    assert gaps.request(GRACE_S) is None
+
+
+def test_the_end_may_be_announced_without_a_last_manifest() -> None:
+    gaps = GapFill(STREAM_ID, full_index(), GRACE_S, RETRY_S)
+    for manifest in MANIFESTS[:3]:
+        gaps.take(manifest, 0.0)
+        gaps.settle(manifest.span)
+    before = gaps.is_complete
+    gaps.end(3)
+    assert (before, gaps.is_complete) == (False, True)
+    assert gaps.get_timer() is None
+
+
+def test_what_nobody_has_any_more_is_passed_over() -> None:
+    gaps = fill(full_index())
+    gaps.settle(1)
+    assert gaps.pass_over(3) == 2
+    assert gaps.next_span == 3
+    assert [manifest.span for manifest in gaps.open_manifests] == [each.span for each in MANIFESTS[3:]]
+    assert gaps.pass_over(2) == 0
+
+
+def test_spans_that_were_settled_before_a_restart_are_not_asked_for() -> None:
+    gaps = GapFill(STREAM_ID, ArchiveIndex(), GRACE_S, RETRY_S)
+    gaps.settled_before([0, 1, 3])
+    assert (gaps.next_span, gaps.whole_count) == (2, 3)
+    assert gaps.is_whole(3)
+    assert not gaps.is_whole(2)
+    request = gaps.request(0.0)
+    assert request is not None
+    assert [(row.span, row.count) for row in request.spans] == [(2, 1)]

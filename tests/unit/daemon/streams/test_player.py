@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Playing out: to those who watch, at their pace, and to its end."""
+
+import msgspec
+import trio
+
+from meshd.daemon.streams import player as module
+from meshd.daemon.streams.player import READER_MAX_BYTES, Player, Reader
+from meshd.daemon.streams.rate_meter import WINDOW_S, RateMeter
+from meshd.stream.piece import Piece, PieceFlag
+from tests.unit.stream.stream_samples import ingest_s, sample_pieces
+
+DATA, PIECES = sample_pieces(seconds=6)
+LAST = PIECES[-1]
+
+
+class Clock:
+    """Of a player: each piece arrives a moment after it was ingested."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def play(player: Player, clock: Clock, *, ends: bool = True) -> None:
+    """All pieces but, if the stream does not end, the last cut."""
+    for piece in PIECES:
+        if ends or not piece.flags & PieceFlag.LAST:
+            clock.now = 100.0 + ingest_s(piece)
+            player.take(piece)
+            player._play()
+    clock.now += 60.0
+
+
+async def test_a_reader_gets_what_was_ingested_and_then_the_end() -> None:
+    clock, reader = Clock(), Reader()
+    player = Player(0.5, clock)
+    player.readers.append(reader)
+    await play(player, clock)
+    with trio.fail_after(10):
+        await player.run()
+    reader.end()
+    out = b""
+    while not reader.is_drained:
+        out += await reader.read(10_000, 0.0)
+    assert out == DATA
+    assert player.playout.has_ended
+
+
+async def test_an_announced_end_is_enough() -> None:
+    clock = Clock()
+    player = Player(0.0, clock)
+    await play(player, clock, ends=False)
+    player.expect_end()
+    module_patience, module.END_PATIENCE_S = module.END_PATIENCE_S, 0.01  # type: ignore[misc]
+    try:
+        with trio.fail_after(10):
+            await player.run()
+    finally:
+        module.END_PATIENCE_S = module_patience  # type: ignore[misc]
+    assert not player.playout.has_ended
+
+
+async def test_who_does_not_read_loses_the_oldest_and_holds_up_nobody() -> None:
+    reader = Reader()
+    part = bytes(100_000)
+    for number in range(60):
+        reader.give(number.to_bytes(1, "big") + part)
+    assert reader.lost_bytes == 60 * 100_001 - sum(len(each) for each in reader._parts)
+    assert reader.lost_bytes >= 60 * 100_000 - READER_MAX_BYTES
+    first = await reader.read(200_000, 0.0)
+    assert first[0] == 60 - READER_MAX_BYTES // 100_001
+
+
+async def test_a_reader_waits_for_what_comes(autojump_clock: trio.testing.MockClock) -> None:
+    reader = Reader()
+    async with trio.open_nursery() as nursery:
+
+        async def give() -> None:
+            await trio.sleep(1.0)
+            reader.give(b"later")
+
+        nursery.start_soon(give)
+        assert await reader.read(100, 5.0) == b"later"
+        assert await reader.read(100, 5.0) == b""
+        reader.end()
+        assert reader.is_drained
+        assert await reader.read(100, 5.0) == b""
+
+
+def test_old_klv_is_of_a_recording_and_ingest_counts() -> None:
+    clock = Clock()
+    player = Player(0.5, clock)
+    for piece in PIECES[:20]:
+        clock.now = 100.0 + ingest_s(piece)
+        player.take(piece)
+    stamps = list(player._stamps)
+    assert stamps
+    # The multiplexer's stamps are near the begin of 1.7e9 s, which is also when these samples were ingested.
+    assert all(is_klv for _, _, is_klv in stamps[2:])
+    late = Player(0.5, clock)
+    for piece in PIECES[:20]:
+        clock.now = 100.0 + ingest_s(piece)
+        late.take(_later(piece))
+    assert not any(is_klv for _, _, is_klv in late._stamps)
+
+
+def _later(piece: Piece) -> Piece:
+    return msgspec.structs.replace(piece, ingest_ms=piece.ingest_ms + 2 * module.RECORDED_MS)
+
+
+def test_a_rate_is_that_of_the_last_seconds() -> None:
+    meter = RateMeter()
+    assert meter.rate_bps(0.0) == 0
+    for number in range(100):
+        meter.add(1000, number * 0.1)
+    assert abs(meter.rate_bps(10.0) - 80_000) < 8_000
+    assert meter.rate_bps(10.0 + 2 * WINDOW_S) == 0
+    assert meter.total_bytes == 100_000
