@@ -22,10 +22,10 @@ demo: ## three daemons carry a file across a cut link and one falls silent; FILE
 	@tools/setup.sh demo
 	@$(BIN)/python netns-lab/lab run demo $${FILE:+--file "$$FILE"}
 
-test: ## all tests: unit and simulation in parallel, lab and bench one by one
+test: ## all tests: unit, simulation and interoperation in parallel, lab and bench one by one
 	@tools/setup.sh test
-	@$(PYTEST) -n 2 tests/unit tests/sim tests/fuzz
-	@$(PYTEST) tests/interop tests/lab tests/bench
+	@$(PYTEST) -n 2 tests/unit tests/sim tests/fuzz tests/interop
+	@$(PYTEST) tests/lab tests/bench
 
 bench: ## the benchmarks at full length: tables, targets, ratios to a bare TCP copy and to dd, JSON
 	@tools/setup.sh demo

@@ -81,6 +81,14 @@ def make_configuration(node: str, folder: Path, bearers: Sequence[BearerUse], ke
     return "\n".join(lines)
 
 
+def start_all(nodes: Sequence["MeshNode"]) -> None:
+    """Start several daemons at once, and wait until all answer."""
+    for node in nodes:
+        node.launch()
+    for node in nodes:
+        node.wait_ready()
+
+
 class MeshNode:
     """One daemon: start it, kill it, order it about."""
 
@@ -98,9 +106,18 @@ class MeshNode:
 
     def start(self) -> None:
         """Start the daemon and wait until it answers. LabError with the end of its log when it doesn't."""
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Start the daemon."""
         with self._log().open("ab") as log:
             command = [str(PROGRAMS / "meshd"), "--config", str(self._config)]
             self._process = self._node.popen(command, stdout=log, stderr=log)
+
+    def wait_ready(self) -> None:
+        """Until the daemon answers. LabError with the end of its log when it doesn't."""
+        assert self._process is not None, "launched before"
         wait_until(self._is_settled, READY_TIMEOUT_S, f"meshd of {self.name} doesn't answer; its log: {self._log()}")
         if self._process.poll() is not None:
             raise LabError(

@@ -16,11 +16,11 @@ from typing import Final
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.bench.support.harness import ROOT, BenchError, Daemon, free_port, print_table, run_main, scratch
+from tests.bench.support.harness import ROOT, BenchError, Daemon, free_port, print_table, quick_share, run_main, scratch
 
 MIB: Final = 1 << 20
 FILE_SIZE_BYTES: Final = 2048 * MIB
-QUICK_SIZE_BYTES: Final = 256 * MIB
+QUICK_SIZE_MIB: Final = 256
 TIMEOUT: Final = "10min"
 POLL_S: Final = 0.05
 
@@ -93,7 +93,7 @@ def make_file(path: Path, size_bytes: int) -> str:
 
 def measure(quick: bool) -> dict[str, float]:
     """One file; prints the table."""
-    size_bytes = QUICK_SIZE_BYTES if quick else FILE_SIZE_BYTES
+    size_bytes = int(QUICK_SIZE_MIB * quick_share()) * MIB if quick else FILE_SIZE_BYTES
     ports = {"alpha": free_port(), "bravo": free_port()}
     with scratch() as base:
         out = base / "out"

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.bench.support.harness import Helper, helper, median_of, print_table, run_main, scratch
+from tests.bench.support.harness import Helper, helper, median_of, print_table, quick_share, run_main, scratch
 from tests.bench.support.reference import dd_per_s, tcp_copy_per_s
 from tests.bench.support.relay import Chain, chain, make_certificates, peer, peer_program
 
@@ -37,7 +37,7 @@ class Load(NamedTuple):
 
     def count(self, quick: bool) -> int:
         """Bundles in one run."""
-        return self.quick_bundles if quick else self.bundles
+        return max(1, int(self.quick_bundles * quick_share())) if quick else self.bundles
 
 
 class Way(NamedTuple):

@@ -21,10 +21,10 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from meshd.client.client import Client
-from meshd.control.methods import PRECEDENCE_NAMES
+from meshd.control.words import PRECEDENCE_NAMES
 from tests.bench.file_transfer import CONFIG
 from tests.bench.ping import fdatasync_ms, wait_for_link
-from tests.bench.support.harness import ROOT, BenchError, Daemon, free_port, print_table, run_main, scratch
+from tests.bench.support.harness import ROOT, BenchError, Daemon, free_port, print_table, quick_share, run_main, scratch
 
 SIZE_BYTES: Final = 64
 WARM_UP: Final = 200
@@ -109,12 +109,14 @@ def run(directory: Path, quick: bool) -> dict[str, list[float]]:
         way = Way(sender, receiver)
         for _ in range(WARM_UP):
             way.measure_ms("ROUTINE")
+        share = quick_share()
+        idle = int(IDLE_QUICK_MESSAGES * share) if quick else IDLE_MESSAGES
         times = {
-            "idle": [way.measure_ms("ROUTINE") for _ in range(IDLE_QUICK_MESSAGES if quick else IDLE_MESSAGES)],
+            "idle": [way.measure_ms("ROUTINE") for _ in range(idle)],
             **{name: [] for name in PRECEDENCE_NAMES},
         }
         with load(sockets[0]):
-            for _ in range(LOADED_QUICK_MESSAGES if quick else LOADED_MESSAGES):
+            for _ in range(int(LOADED_QUICK_MESSAGES * share) if quick else LOADED_MESSAGES):
                 for name in PRECEDENCE_NAMES:  # in turns, so that all meet the same load
                     times[name].append(way.measure_ms(name))
     return times

@@ -23,7 +23,7 @@ from meshd.node.commands import WriteStore
 from meshd.store.disk import RealDisk
 from meshd.store.segment_log import SegmentLog
 from tests.bench.file_transfer import CONFIG
-from tests.bench.support.harness import BenchError, Daemon, free_port, print_table, run_main, scratch
+from tests.bench.support.harness import BenchError, Daemon, free_port, print_table, quick_share, run_main, scratch
 from tests.bench.support.process import scheduled_s
 
 IDLE_S: Final = 60.0
@@ -114,9 +114,10 @@ def stored(count: int) -> dict[str, float]:
 
 def measure(quick: bool) -> dict[str, float]:
     """Both; prints the table."""
-    figures = idle(QUICK_IDLE_S if quick else IDLE_S) | stored(STORED)
+    count = int(STORED * quick_share()) if quick else STORED
+    figures = idle(QUICK_IDLE_S if quick else IDLE_S) | stored(count)
     print_table(
-        f"an idle node, and one with {STORED} stored bundles",
+        f"an idle node, and one with {count} stored bundles",
         [("figure", "value"), *((name, f"{value:.3f}") for name, value in figures.items())],
     )
     return figures

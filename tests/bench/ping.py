@@ -23,7 +23,7 @@ from meshd.client.client import Client
 from meshd.ctl.commands.ping import PingRun
 from meshd.ctl.output import Output
 from tests.bench.file_transfer import CONFIG
-from tests.bench.support.harness import BenchError, Daemon, free_port, print_table, run_main, scratch
+from tests.bench.support.harness import BenchError, Daemon, free_port, print_table, quick_share, run_main, scratch
 
 SIZE_BYTES: Final = 64
 WARM_UP: Final = 200
@@ -93,7 +93,7 @@ def measure(quick: bool) -> dict[str, float]:
         ):
             wait_for_link(client)
             ping(client, WARM_UP)
-            times = ping(client, QUICK_PINGS if quick else PINGS)
+            times = ping(client, int(QUICK_PINGS * quick_share()) if quick else PINGS)
         syncs += fdatasync_ms(directory)
     figures = {
         "rtt_avg_ms": statistics.mean(times),

@@ -22,7 +22,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.bench.forward import WARM_UP, Load, collect_in_order, sink_of
-from tests.bench.support.harness import BenchError, helper, print_table, scratch
+from tests.bench.support.harness import BenchError, helper, print_table, quick_share, scratch
 from tests.bench.support.process import folder_mb, open_files, scheduled_s
 from tests.bench.support.relay import chain
 
@@ -130,7 +130,7 @@ def measure(minutes: float, quick: bool) -> tuple[dict[str, float], bool]:
     maximum = maximum_rate(quick)
     rate = max(1, int(maximum * SHARE))
     print(f"maximum {maximum:.0f} bundles/s of 1 KiB; {rate}/s for {minutes:g} minutes", flush=True)
-    samples = soak(rate, minutes * 60, QUICK_INTERVAL_S if quick else INTERVAL_S)
+    samples = soak(rate, minutes * 60, QUICK_INTERVAL_S * quick_share() if quick else INTERVAL_S)
     if len(samples) < 4:
         raise BenchError(f"{len(samples)} samples are too few: take more minutes")
     rows = growth(samples)
@@ -157,7 +157,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="end with one line: a JSON object, figure name to number")
     arguments = parser.parse_args()
     try:
-        minutes = arguments.minutes or (QUICK_MINUTES if arguments.quick else MINUTES)
+        minutes = arguments.minutes or (QUICK_MINUTES * quick_share() if arguments.quick else MINUTES)
         figures, is_flat = measure(minutes, arguments.quick)
     except BenchError as error:
         print(f"failed: {error}", file=sys.stderr)

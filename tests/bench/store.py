@@ -21,6 +21,9 @@ from pathlib import Path
 import msgspec
 import trio
 
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from meshd.base.errors import StoreError
 from meshd.bundle.eid import parse_eid
 from meshd.bundle.record import BundleId, BundleRecord, PayloadRef
@@ -28,6 +31,7 @@ from meshd.node.commands import ForgottenRow, WriteStore
 from meshd.store.disk import RealDisk
 from meshd.store.segment_log import SegmentLog
 from meshd.store.writer import Outcome, StoreWriter
+from tests.bench.support.harness import quick_share
 
 NOW_MS = 820_000_000_000
 SOURCE = parse_eid("dtn://dpop1/inbox")
@@ -220,36 +224,39 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     parser.add_argument("--dir", type=Path, default=Path("/var/tmp"), help="directory on the disk to measure")
     options = parser.parse_args()
-    scale = 1 if options.quick else 4
+    share = quick_share() if options.quick else 1.0
+    scale = share if options.quick else 4
     figures: dict[str, float] = {}
     print(f"python {sys.version.split()[0]}, {os.cpu_count()} CPUs, directory {options.dir}")
     for group_size, count in ((1, 1500), (32, 16_000), (256, 48_000)):
-        log, bare = durable_puts(options.dir, 1024, group_size, count * scale)
+        log, bare = durable_puts(options.dir, 1024, group_size, int(count * scale))
         figures[f"puts_per_s_1k_group_{group_size}"] = log
         figures[f"bare_per_s_1k_group_{group_size}"] = bare
         print(
             f"1 KiB, {group_size:3} a sync: {log:9,.0f} puts/s; bare write + fdatasync {bare:9,.0f}/s: {log / bare:.2f}"
         )
-    log, bare = (rate * 1.048576 for rate in durable_puts(options.dir, 1 << 20, 4, 100 * scale))
+    log, bare = (rate * 1.048576 for rate in durable_puts(options.dir, 1 << 20, 4, int(100 * scale)))
     figures["mbyte_per_s_1m"], figures["bare_mbyte_per_s_1m"] = log, bare
     print(f"1 MiB,   4 a sync: {log:9,.0f} MB/s;   bare write + fdatasync {bare:7,.0f} MB/s: {log / bare:.2f}")
     for group_size in (1, 32):
-        rate = trio.run(through_the_writer, options.dir, 50_000 * scale, group_size)
+        rate = trio.run(through_the_writer, options.dir, int(50_000 * scale), group_size)
         figures[f"writer_puts_per_s_1k_group_{group_size}"] = rate
         print(f"1 KiB, {group_size:3} a group through the writer thread: {rate:,.0f} puts/s")
     for group_size in (64, 512):
-        figures[f"cpu_us_per_bundle_group_{group_size}"] = used = cpu_us(options.dir, group_size, 12_800 * scale)
+        figures[f"cpu_us_per_bundle_group_{group_size}"] = used = cpu_us(options.dir, group_size, int(12_800 * scale))
         print(
             f"1 KiB, put and deleted, {group_size:3} a commit: {used:.2f} microseconds of CPU a bundle without the disk"
         )
-    figures["stream_in_mbyte_per_s"], figures["stream_out_mbyte_per_s"], grown = streaming(options.dir, scale << 28)
+    large_mib = int(256 * scale)
+    figures["stream_in_mbyte_per_s"], figures["stream_out_mbyte_per_s"], grown = streaming(options.dir, large_mib << 20)
     print(
-        f"a bundle of {scale << 8} MiB in pieces of 1 MiB: {figures['stream_in_mbyte_per_s']:,.0f} MB/s in, "
+        f"a bundle of {large_mib} MiB in pieces of 1 MiB: {figures['stream_in_mbyte_per_s']:,.0f} MB/s in, "
         f"{figures['stream_out_mbyte_per_s']:,.0f} MB/s out, the process grew by {grown:.0f} MB"
     )
-    figures["recovery_s_200k"], figures["memory_bytes_per_bundle"] = recovery(options.dir, 200_000, with_deleted=True)
+    live = int(200_000 * share)
+    figures["recovery_s_200k"], figures["memory_bytes_per_bundle"] = recovery(options.dir, live, with_deleted=True)
     print(
-        f"recovery of 200 000 live and 200 000 deleted bundles: {figures['recovery_s_200k']:.2f} s, "
+        f"recovery of {live} live bundles and as many deleted ones: {figures['recovery_s_200k']:.2f} s, "
         f"{figures['memory_bytes_per_bundle']:.0f} bytes of memory per live bundle, records and memory of both included"
     )
     if not options.quick:

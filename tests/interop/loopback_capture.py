@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What passes the loopback device on one TCP port, caught with an AF_PACKET socket (needs root), for tshark to read."""
+"""What passes the loopback device on one TCP port, caught with an AF_PACKET socket (needs root), for tshark to read.
+
+In a network namespace of its own: each frame is looked at here, and the end is when none comes any more.
+"""
 
 import select
 import socket

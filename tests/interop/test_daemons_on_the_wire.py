@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two running daemons, everything between them caught from the loopback device: tshark finds no fault in it."""
+"""Two running daemons, everything between them caught from the loopback device: tshark finds no fault in it.
 
+The device is that of a network namespace of their own, where nobody else says anything.
+"""
+
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,10 +13,19 @@ from meshd.cl.tcpclv4.messages import MessageType
 from tests.interop.daemon_process import daemon
 from tests.interop.loopback_capture import LoopbackCapture
 from tests.interop.tshark import Dissection
+from tests.lab.gate_netns import own_namespace
 
-pytestmark = [pytest.mark.root, pytest.mark.programs("tshark")]
+pytestmark = [pytest.mark.root, pytest.mark.programs("tshark", "ip")]
 
 
+@pytest.fixture
+def _space() -> Iterator[None]:
+    """Whatever is begun meanwhile belongs to a new network namespace."""
+    with own_namespace():
+        yield
+
+
+@pytest.mark.usefixtures("_space")
 @pytest.mark.parametrize(("precedence", "size_bytes"), [("ROUTINE", 64), ("FLASH", 200_000)])
 def test_a_message_on_its_way(precedence: str, size_bytes: int, tmp_path: Path) -> None:
     """One bundle, no report about it: tshark 4.0 crashes on some captures that hold both."""

@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from meshd.bearer.mmsghdr import Header, Message, Part
+
 SOL_PACKET: Final = 263
 PACKET_QDISC_BYPASS: Final = 20
 ETH_P_ALL: Final = 0x0003
@@ -53,28 +55,6 @@ class Order:
     per_s: int
     for_s: float
     size_bytes: int = 100
-
-
-class Message(ctypes.Structure):
-    """struct mmsghdr of a connected socket: one part, no address."""
-
-    _fields_ = (
-        ("name", ctypes.c_void_p),
-        ("name_bytes", ctypes.c_uint32),
-        ("parts", ctypes.c_void_p),
-        ("part_count", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("control_bytes", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-        ("padding", ctypes.c_int),
-        ("sent_bytes", ctypes.c_uint32),
-    )
-
-
-class Part(ctypes.Structure):
-    """struct iovec."""
-
-    _fields_ = (("base", ctypes.c_char_p), ("size_bytes", ctypes.c_size_t))
 
 
 def checksum(header: bytes) -> int:
@@ -136,15 +116,16 @@ def make_payload(kind: str, genuine: Sequence[bytes], size_bytes: int, rng: rand
 def send_all(sock: socket.socket, frames: Sequence[bytes], per_s: int, for_s: float) -> int:
     """Over and over, at most so many a second; how many."""
     libc = ctypes.CDLL(None, use_errno=True)
-    parts = [Part(frame, len(frame)) for frame in frames]
-    messages = (Message * len(frames))(*[Message(None, 0, ctypes.addressof(part), 1, None, 0, 0, 0) for part in parts])
+    parts = [Part(ctypes.cast(ctypes.c_char_p(frame), ctypes.c_void_p), len(frame)) for frame in frames]
+    headers = [Header(parts=ctypes.addressof(part), part_count=1) for part in parts]
+    messages = (Message * len(frames))(*[Message(header) for header in headers])
     size = ctypes.sizeof(Message)
     sent = place = 0
     began_s = time.monotonic()
     while (elapsed_s := time.monotonic() - began_s) < for_s and sent < COUNT_MAX:
         due = int(elapsed_s * per_s) - sent
         if due <= 0:
-            time.sleep(BATCH / per_s)
+            time.sleep(BATCH / per_s)  # the pace that was ordered
             continue
         count = min(due, BATCH, len(frames) - place)
         done = libc.sendmmsg(sock.fileno(), ctypes.byref(messages, place * size), count, 0)

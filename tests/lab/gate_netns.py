@@ -63,6 +63,17 @@ def inside(namespace: int) -> Iterator[None]:
         os.close(home)
 
 
+@contextlib.contextmanager
+def own_namespace() -> Iterator[None]:
+    """What is made in here belongs to a new namespace, whose loopback device is up."""
+    with contextlib.ExitStack() as stack:
+        space = new_namespace()
+        stack.callback(os.close, space)
+        stack.enter_context(inside(space))
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=WAIT_S)
+        yield
+
+
 class Wire:
     """The two namespaces, the sniffer and what a node does to be heard."""
 

@@ -21,7 +21,7 @@ from meshd.client.errors import DaemonUnreachable
 from meshd.control.errors import ControlError
 from netns_lab.lab import Lab
 from netns_lab.link_profile import LinkProfile, RandomLoss, TimedBursts
-from netns_lab.mesh_node import FOUNTAIN_PORT, LINK_FILES, MeshNode, issue_link_keys
+from netns_lab.mesh_node import FOUNTAIN_PORT, LINK_FILES, MeshNode, issue_link_keys, start_all
 from netns_lab.sandbox import WORK_FOLDER
 from netns_lab.scenario import PROFILES, ScenarioContext
 from netns_lab.timeline import wait_until
@@ -45,6 +45,8 @@ class NetSettings:
 
     rate_bps: int = 10_000_000
     """Counted on Ethernet frames."""
+    floor_bps: int = 0
+    """The daemons are told this instead, and have to find the rate; 0: they are told the rate."""
     delay_s: float = 0.3
     """One way."""
     loss: float = 0.0
@@ -115,7 +117,11 @@ def make_text(lab: Lab, name: str, settings: NetSettings, keys: Path) -> str:
     lines = ["[node]", f'id = "dtn://{name}/"', f'state_dir = "{folder}/state"', "clock_trusted = true"]
     lines += ["[store]", 'quota = "1 GiB"', "[control]", f'socket = "{folder}/control.sock"', "[security]"]
     lines += [f'{key} = "{keys / file}"' for key, file in LINK_FILES.items()]
-    lines += ["[[bearer]]", f'name = "{BEARER}"', 'kind = "satcom"', f'rate = "{settings.rate_bps} bit/s"', where]
+    lines += ["[[bearer]]", f'name = "{BEARER}"', 'kind = "satcom"', where]
+    if settings.floor_bps:
+        lines += ['rate = "auto"', f'rate_min = "{settings.floor_bps} bit/s"']
+    else:
+        lines.append(f'rate = "{settings.rate_bps} bit/s"')
     lines += settings.bearer_lines
     for other in settings.names():
         if other != name and (settings.is_multicast or SENDER in (name, other)):
@@ -205,8 +211,7 @@ class RadioNet:
 
     def start(self) -> None:
         """All daemons, until every link that the sender needs is up."""
-        for node in self.nodes.values():
-            node.start()
+        start_all(list(self.nodes.values()))
         count = self.settings.receivers
         wait_until(lambda: self.nodes[SENDER].links_up() >= count, PATIENCE_S, "a link of the sender stays down")
         for inbox in self.inboxes.values():

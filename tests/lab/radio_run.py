@@ -4,7 +4,8 @@
     python -m tests.lab.radio_run [--rows NAME,NAME] [--jobs N] [--seed N]
 
 Each row is a lab of its own (scenarios/radio_rows.py); N of them run at once. Nothing is tuned: the daemons are told
-rate and kind of the bearer. 20 minutes with one job. A machine that is busy with other things makes it worse.
+rate and kind of the bearer, and in the rows named `found` not even the rate. 25 minutes with one job. A machine that is
+busy with other things makes it worse.
 """
 
 import argparse
@@ -45,7 +46,9 @@ class Bound:
         """For people."""
         if self.at_least == self.at_most:
             return f"= {self.at_least:g}"
-        return f">= {self.at_least:g}" if self.at_most == float("inf") else f"<= {self.at_most:.4g}"
+        if self.at_most == float("inf"):
+            return f">= {self.at_least:g}"
+        return f"<= {self.at_most:.4g}" if self.at_least == float("-inf") else f"{self.at_least:g}-{self.at_most:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +101,13 @@ def other_rows() -> list[Row]:
     slow = {"rate_bps": 64_000, "delay_s": 0.1, "loss": 0.05, "modem_s": 2.0}
     slow_flash = {"count": 40, "bulk_mib": 10, "every_s": 1.0}
     all_wrong = Bound("wrong", 0, 0)
+    found = [Bound("goodput_ratio", at_least=0.85), Bound("found_ratio", 0.85, 1.15), all_wrong]
     group = {"loss": 0.05, "receivers": 5, "is_multicast": True}
     silent = {"rate_bps": 20_000_000, "loss": 0.2, "delay_s": 0.05, "is_blind": True, "bearer_lines": ["emcon_rtc = 0"]}
     bursts = {"rate_bps": 2_000_000, "loss": 0.1, "burst_s": 0.2}
     damage = {"duplicate": 0.02, "reorder": 0.25, "corrupt": 0.01}
     return [
+        *(Row(f"found {pct} %", "found", {"loss": pct / 100, "floor_bps": 64_000}, bounds=found) for pct in (0, 5, 10)),
         Row(
             "10 000 small",
             "small",

@@ -22,7 +22,7 @@ from typing import Any, Final
 from meshd.client.client import Client
 from netns_lab.backend import run_program
 from netns_lab.lab import Count, Lab
-from netns_lab.mesh_node import PROGRAMS, READY_TIMEOUT_S, TCPCL_PORT, MeshNode
+from netns_lab.mesh_node import PROGRAMS, READY_TIMEOUT_S, TCPCL_PORT, MeshNode, start_all
 from netns_lab.provocation import Provoker
 from netns_lab.sandbox import WORK_FOLDER
 from netns_lab.scenario import CHECKOUT, PROFILES, ScenarioContext
@@ -181,7 +181,7 @@ class Flood:
                 self._socket.sendto(self.sent.to_bytes(8, "big") + bytes(self._size_bytes - 8), self._to)
                 self.sent += 1
             next_s += self._gap_s
-            time.sleep(max(0.0, next_s - time.monotonic()))
+            time.sleep(max(0.0, next_s - time.monotonic()))  # the pace of the stream
 
 
 class Listener:
@@ -220,8 +220,7 @@ class SilenceNet:
     def start(self) -> None:
         """Both daemons, until all links are up. Node b's kernel answers as often as it is asked."""
         self.b.run("sysctl -q net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0 net.ipv4.icmp_msgs_per_sec=1000000")
-        self.a.start()
-        self.b.start()
+        start_all([self.a, self.b])
         wait_until(lambda: self.b.links_up() == len(KINDS), END_TIMEOUT_S, "a link stays down")
 
     def order(self, profile: str) -> float:

@@ -27,6 +27,7 @@ RUNS: Final = 3
 SNOOPED_S: Final = 600.0
 ANSWERS_MIN: Final = 1000
 NONE: Final = Bound("frames_silent", 0, 0)
+ORDERED: Final = {"delay_s": 0.05}
 BLIND: Final = {"rate_bps": 20_000_000, "loss": 0.2, "delay_s": 0.05}
 
 
@@ -71,10 +72,16 @@ def radio_rows() -> list[Row]:
         Bound("frames_back", 0, 0),
         Bound("wire_per_payload", at_most=1.5),
     ]
+    broken = [NONE, is_heard(), Bound("bytes_by_the_kernel", 1, 30_000), Bound("late_s", at_most=0.05)]
+    broken += [Bound(name, 1, 1) for name in ("flash_arrived", "single_arrived", "is_verified")]
+    broken += [Bound(name, 0, 0) for name in ("routine_arrived", "others_arrived", "frames_afterwards")]
+    leaving = [NONE, is_heard(), Bound("frames_early", 0, 0), Bound("is_in_order", 1, 1), Bound("complete", 200, 200)]
     stopped = [Bound("complete", 2, 2), Bound("frames_back", 0, 0), Bound("frames_that_stopped", 1, 50)]
     return [
         Row("1 MiB to a silent node", "blind", blind, {}, complete),
         Row("acknowledged later", "deferred", BLIND, {}, stopped),
+        Row("broken by order", "breach", ORDERED, {}, broken),
+        Row("speaking again", "leaving", ORDERED, {"count": 200}, leaving),
     ]
 
 

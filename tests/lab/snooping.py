@@ -29,6 +29,8 @@ FIRST_QUERY: Final = "mcast_startup_query_interval 20 mcast_query_response_inter
 TIMEOUT_S: Final = 10.0
 QUIET_S: Final = 0.3
 SNOOPS_AFTER_S: Final = 0.6
+EDGE_S: Final = {True: 1.0, False: 2.0}
+"""Window of measurement before the silence and at its end; is_quick: seconds."""
 
 
 class SnoopedHost:
@@ -72,7 +74,7 @@ class SnoopedHost:
             for group in GROUPS.values():
                 self._sender.sendto(b"numbers", (group, PORT))
             sent += 1
-            time.sleep(SEND_EVERY_S)
+            time.sleep(SEND_EVERY_S)  # the pace of the stream
             for name, listener in self._listeners.items():
                 heard[name] += drain(listener)
         select.select([], [], [], QUIET_S)
@@ -138,16 +140,17 @@ def snooped_host(is_quick: bool) -> Iterator[SnoopedHost]:
 def measure_snooping(for_s: float, is_quick: bool, shaping_dir: Path) -> dict[str, float]:
     """Multicast before the silence and at the end of it, and the frames that left in it."""
     with snooped_host(is_quick) as net:
-        time.sleep(SNOOPS_AFTER_S)
-        before = net.stream(2.0)
+        time.sleep(SNOOPS_AFTER_S)  # what the switch floods until then is no sign; it does not say when it begins
+        edge_s = EDGE_S[is_quick]
+        before = net.stream(edge_s)
         opened = net.left()
         with inside(net.host):
             gate = KernelGate(shaping_dir)
         try:
             gate.close(["eth0"])
             net.left()
-            whole = net.stream(for_s - 2.0)
-            after = net.stream(2.0)
+            whole = net.stream(for_s - edge_s)
+            after = net.stream(edge_s)
             silent = net.left()
         finally:
             gate.release()

@@ -31,7 +31,7 @@ def measured() -> dict[str, Any]:
 
 
 def test_nothing_is_lost_and_nothing_comes_twice(measured: dict[str, Any]) -> None:
-    assert measured["messages"] > 200
+    assert measured["messages"] > 150
     assert (measured["lost"], measured["twice"]) == (0, 0)
 
 

@@ -23,6 +23,9 @@ PAYLOAD = bytes(958)
 FRAME_BYTES = 1000
 """With headers of UDP, IPv4 and Ethernet."""
 LONG_S = 60.0
+WINDOW_S = 0.5
+GRAIN_S = 0.05
+"""Of the kernel's timers."""
 
 
 @pytest.fixture
@@ -76,14 +79,13 @@ def test_the_quota_ends_it_and_the_kernel_counts_what_the_sniffer_hears(wire: Wi
 
 
 def test_the_window_ends_by_itself(wire: Wire, gate: KernelGate) -> None:
-    began = time.monotonic()
-    gate.break_for("rad0", MARK, 1_000_000_000, 0.3)
-    last = began
-    while time.monotonic() < began + 0.6:
+    gate.break_for("rad0", MARK, 1_000_000_000, WINDOW_S)
+    began = last = time.monotonic()
+    while (sent_s := time.monotonic()) < began + 2 * WINDOW_S:
         send_marked(wire, 1)
         if wire.heard():
-            last = time.monotonic()
-    assert began < last < began + 0.35
+            last = sent_s  # by our clock before it was sent: whatever holds us up comes behind
+    assert began < last < began + WINDOW_S + GRAIN_S
 
 
 def test_the_bpf_layer_alone_lets_only_the_mark_pass(wire: Wire, gate: KernelGate) -> None:
@@ -119,11 +121,12 @@ def test_nothing_of_it_is_left_once_the_gate_is_open(wire: Wire, gate: KernelGat
     gate.break_for("rad0", MARK, 1_000_000, LONG_S)
     gate.open("rad0", LONG_S)
     wire.emit("udp")
-    assert len(wire.heard()) == 10
+    # The kernel's own reports may come between.
+    assert sum(b"payload" in frame for frame in wire.heard()) == 10
     with inside(wire.node):
         tc = TrafficControl()
     device = tc.device("rad0")
     assert device is not None
-    assert not tc.has_marked(device.index)
+    assert not tc.has_program(device.index)
     assert not tc.has_drop(device.index)
     tc.close_socket()

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The short form of overtake_run: FLASH is there within a second while a file fills the line."""
+"""The short form of overtake_run: FLASH is there long before the file that fills the line.
+
+Behind the file it would take 4 s. The second that is promised is for overtake_run, on a machine that does nothing else.
+"""
 
 from pathlib import Path
 
@@ -7,12 +10,14 @@ import pytest
 
 from tests.lab.overtake_run import report, run
 
+FLASH_MAX_S = 2.5
+
 
 @pytest.mark.root
 @pytest.mark.lab
 @pytest.mark.programs("ip", "tc")
 def test_flash_overtakes_a_file(tmp_path: Path) -> None:
-    line, problems = run(size_mib=48, rate_mbit=100, base=tmp_path)
+    line, problems = run(size_mib=48, rate_mbit=100, base=tmp_path, flash_max_s=FLASH_MAX_S)
     assert problems == [], line
 
 
@@ -20,7 +25,7 @@ def test_flash_overtakes_a_file(tmp_path: Path) -> None:
 @pytest.mark.lab
 @pytest.mark.programs("ip", "tc")
 def test_flash_overtakes_one_single_bundle(tmp_path: Path) -> None:
-    line, problems = run(size_mib=48, rate_mbit=100, base=tmp_path, is_single=True)
+    line, problems = run(size_mib=48, rate_mbit=100, base=tmp_path, is_single=True, flash_max_s=FLASH_MAX_S)
     assert problems == [], line
 
 

@@ -25,6 +25,8 @@ TLS_VARIABLE: Final = "MESHD_BENCH_TLS"
 """Folder with node.pem, node.key and ca.pem of a helper that speaks TLS."""
 BUILD_VARIABLE: Final = "MESHD_BENCH_BUILD"
 """Folder with another package `meshd`, such as build/compiled: the daemons run that one."""
+SHARE_VARIABLE: Final = "MESHD_BENCH_SHARE"
+"""Of the quantities of --quick: for tests, to which it only matters that figures come."""
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 10.0
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
@@ -32,6 +34,11 @@ _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 class BenchError(Exception):
     """A benchmark could not be carried out, or found something lost."""
+
+
+def quick_share() -> float:
+    """What to take of the quantities of --quick."""
+    return float(os.environ.get(SHARE_VARIABLE, "1"))
 
 
 def free_port() -> int:

@@ -51,7 +51,7 @@ def run(context: ScenarioContext) -> int:
         result = fail_over(lab, wait_s)
         if idle_s:
             since_s = time.monotonic()
-            time.sleep(idle_s)
+            time.sleep(idle_s)  # the window of measurement
             counts = [lab.sniffer("los0", node).count(since_s) for node in HOSTS]
             minutes = idle_s / 60 * len(counts)
             result["babeld_idle_frames_per_min"] = sum(count.frames for count in counts) / minutes
@@ -113,4 +113,4 @@ def _probe_for(sender: socket.socket, for_s: float) -> None:
     until_s = time.monotonic() + for_s
     while time.monotonic() < until_s:
         _probe(sender)
-        time.sleep(EVERY_S)
+        time.sleep(EVERY_S)  # the pace of the probes

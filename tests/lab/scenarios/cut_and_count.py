@@ -16,6 +16,8 @@ from netns_lab.topology import Link
 
 DATAGRAMS = 40
 QUIET_S = 0.5
+"""After what is expected: anything more is wrong."""
+PATIENCE_S = 10.0
 PCAP = WORK_FOLDER / "a.pcap"
 
 
@@ -25,11 +27,11 @@ def run(context: ScenarioContext) -> int:
         link = lab.topology.link("cable")
         receiver, sender = _pair(lab, link)
         with receiver, sender:
-            _burst(sender, receiver, 1)  # fills the neighbour tables
+            _burst(sender, receiver, 1, 1)  # fills the neighbour tables
             handle = lab.link("cable")
             result = {"whole": _step(lab, sender, receiver)}
             handle.cut(towards="b")
-            result["cut"] = _step(lab, sender, receiver)
+            result["cut"] = _step(lab, sender, receiver, expected=0)
             handle.restore()
             result["restored"] = _step(lab, sender, receiver)
             handle.cut(towards="a")
@@ -50,9 +52,9 @@ def _pair(lab: Lab, link: Link) -> tuple[socket.socket, socket.socket]:
     return receiver, sender
 
 
-def _step(lab: Lab, sender: socket.socket, receiver: socket.socket) -> dict[str, int]:
+def _step(lab: Lab, sender: socket.socket, receiver: socket.socket, expected: int = DATAGRAMS) -> dict[str, int]:
     since_s = time.monotonic()
-    arrived = _burst(sender, receiver, DATAGRAMS)
+    arrived = _burst(sender, receiver, DATAGRAMS, expected)
     left = lab.sniffer("cable0", "a").count(since_s)
     reached = lab.sniffer("cable0", "b").count(since_s, direction=Direction.TO_NODE)
     return {
@@ -63,11 +65,11 @@ def _step(lab: Lab, sender: socket.socket, receiver: socket.socket) -> dict[str,
     }
 
 
-def _burst(sender: socket.socket, receiver: socket.socket, count: int) -> int:
+def _burst(sender: socket.socket, receiver: socket.socket, count: int, expected: int) -> int:
     for number in range(count):
         sender.send(number.to_bytes(4, "big"))
     arrived = 0
-    while select.select([receiver], [], [], QUIET_S)[0]:
+    while select.select([receiver], [], [], PATIENCE_S if arrived < expected else QUIET_S)[0]:
         receiver.recv(100)
         arrived += 1
     return arrived

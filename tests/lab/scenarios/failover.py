@@ -16,7 +16,7 @@ from meshd.client.errors import DaemonUnreachable
 from meshd.control.errors import ControlError
 from netns_lab.lab import Lab
 from netns_lab.link_profile import LinkProfile
-from netns_lab.mesh_node import BearerUse, MeshNode, issue_link_keys
+from netns_lab.mesh_node import BearerUse, MeshNode, issue_link_keys, start_all
 from netns_lab.sandbox import WORK_FOLDER
 from netns_lab.scenario import ScenarioContext
 from netns_lab.timeline import wait_until
@@ -25,12 +25,12 @@ GOOD = LinkProfile("good", delay_s=0.002, rate_bps=50_000_000)
 POOR = LinkProfile("poor", delay_s=0.005, rate_bps=10_000_000)
 MESSAGE_BYTES = 1024
 EVERY_S = 0.02
-SETTLE_S = 4.0
-"""From the moment that all links are up; three evaluations take no longer."""
-AFTER_S = 4.0
-"""Traffic goes on for so long after the line has died, and after it has returned."""
-FAILBACK_S = 9.0
-"""Dialled again, and better on three evaluations."""
+USED_MIN = 50
+"""A line that so many messages have left on is in use."""
+UNDER_WAY_S = 0.3
+"""What arrives later than this after the cut has come on another line."""
+AFTER_S = 1.0
+"""Window of measurement: traffic goes on for so long after a line has taken over, in which gaps would be seen."""
 REST_S = 66.0
 """Beacons come to rest within a minute."""
 PATIENCE_S = 30.0
@@ -42,6 +42,7 @@ class Sink(threading.Thread):
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.arrived: dict[str, float] = {}
+        self.last_s = 0.0
         self.twice = 0
 
     def run(self) -> None:
@@ -55,7 +56,8 @@ class Sink(threading.Thread):
                         raise
                     continue
                 self.twice += message.message in self.arrived
-                self.arrived.setdefault(message.message, time.monotonic())
+                self.last_s = time.monotonic()
+                self.arrived.setdefault(message.message, self.last_s)
                 client.recv_confirm(receiver, message.message)
 
 
@@ -104,9 +106,8 @@ def start_nodes(lab: Lab) -> None:
         for bearer, link, rate in (("cable0", "cable", "50 Mbit/s"), ("lan0", "lan", "10 Mbit/s")):
             dial = lab.topology.link(link).members[other].ip(4) if name == "a" else None
             uses.append(BearerUse(bearer, "terrestrial", rate, other, dial))
-        node = MeshNode(lab.node(name), WORK_FOLDER / name, uses, keys[name])
-        node.start()
-        nodes.append(node)
+        nodes.append(MeshNode(lab.node(name), WORK_FOLDER / name, uses, keys[name]))
+    start_all(nodes)
     wait_until(lambda: all(node.links_up() == 3 for node in nodes), PATIENCE_S, "a link stays down")
 
 
@@ -117,17 +118,19 @@ def measure(lab: Lab) -> dict[str, float]:
     with Client(str(WORK_FOLDER / "a" / "control.sock")) as client:
         source = Source()
         source.start()
-        time.sleep(SETTLE_S)
+        wait_until(lambda: sent_by(client, "cable0") >= USED_MIN, PATIENCE_S, "the better line is not used")
         before = sent_by(client, "cable0")
         lab.link("cable").cut()
         cut_s = time.monotonic()
+        wait_until(lambda: sink.last_s > cut_s + UNDER_WAY_S, PATIENCE_S, "nothing arrives on the other lines")
         time.sleep(AFTER_S)
         lab.link("cable").restore()
         restored_s = time.monotonic()
         wait_until(lambda: is_up(client, "cable0"), PATIENCE_S, "the line is not found again")
         during = sent_by(client, "cable0")
         returned_s = time.monotonic() - restored_s
-        time.sleep(FAILBACK_S)
+        wait_until(lambda: sent_by(client, "cable0") >= during + USED_MIN, PATIENCE_S, "the line is not used again")
+        time.sleep(AFTER_S)
         after = sent_by(client, "cable0")
         sent = source.end()
         wait_until(lambda: all(each in sink.arrived for each in sent), PATIENCE_S, "messages are lost")
@@ -162,9 +165,9 @@ def sent_by(client: Client, bearer: str) -> int:
 
 def count_idle(lab: Lab, begun_s: float, idle_s: float) -> dict[str, float]:
     """Frames and bytes that a node sends on the radio bearer in a minute when there is nothing to do."""
-    time.sleep(max(begun_s + REST_S - time.monotonic(), 0))
+    time.sleep(max(begun_s + REST_S - time.monotonic(), 0))  # nothing tells of rest; it is what is looked for
     since_s = time.monotonic()
-    time.sleep(idle_s)
+    time.sleep(idle_s)  # the window of measurement
     counts = [lab.sniffer("los0", node).count(since_s) for node in ("a", "b")]
     minutes = idle_s / 60 * len(counts)
     return {

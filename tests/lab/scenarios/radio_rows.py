@@ -23,6 +23,7 @@ from netns_lab.lab import Lab
 from netns_lab.mesh_node import FOUNTAIN_PORT
 from netns_lab.scenario import CHECKOUT, ScenarioContext
 from tests.lab.radio_net import LINK, MIB, PATIENCE_S, SENDER, NetSettings, RadioNet, radio_lab, settings_of
+from tests.lab.silence_measures import measure_breach, measure_leaving
 
 FLASH_BYTES: Final = 1024
 FLASH_EVERY_S: Final = 0.3
@@ -33,6 +34,7 @@ BLAST_BYTES: Final = 1472
 SLOW_START_S: Final = 8.0
 """What TCP gets to find the rate before it is measured."""
 QUIET_S: Final = 4.0
+COMPLETE_QUIET_S: Final = 1.0
 WHOLE_FRAMES_BYTES: Final = 20_000
 TCP_PORT: Final = 5001
 
@@ -62,18 +64,25 @@ def measure_file(net: RadioNet, client: Client, size_mib: float = 20) -> Figures
     return carry(net, client, size_mib)
 
 
+def measure_found(net: RadioNet, client: Client, size_mib: float = 48) -> Figures:
+    """The file by a bearer that has to find its rate: with what it found."""
+    figures = carry(net, client, size_mib)
+    return figures | {"found_ratio": client.links()[0]["fountain"]["rate_bps"] / net.settings.rate_bps}
+
+
 def measure_flash(
     net: RadioNet, client: Client, count: int = 100, bulk_mib: float = 48, every_s: float = FLASH_EVERY_S
 ) -> Figures:
     """Urgent messages while the bulk runs."""
     inbox = net.inboxes["b1"]
     bulk = net.send_file(client, int(bulk_mib * MIB))
+    # The bulk has to stand in all queues before there is anything to overtake.
     time.sleep(2 * net.settings.delay_s + 1.0)
     began: dict[bytes, float] = {}
     while len(began) < count and bulk[-1] not in inbox.arrived:
         since_s = time.monotonic()
         began[net.send(client, FLASH_BYTES, precedence="FLASH")] = since_s
-        time.sleep(max(0.0, since_s + every_s - time.monotonic()))
+        time.sleep(max(0.0, since_s + every_s - time.monotonic()))  # the pace
     is_under_way = bulk[-1] not in inbox.arrived
     took_s = sorted(at - since for at, since in zip(inbox.wait(list(began)), began.values(), strict=True))
     return {
@@ -141,11 +150,11 @@ def measure_multicast(net: RadioNet, client: Client, size_mib: float = 10) -> Fi
 def measure_blind(net: RadioNet, client: Client, count: int = 100, size_mib: float = 1) -> Figures:
     """Objects to a silent node, one pass each: how many are complete, and what the silent node emitted."""
     net.nodes["b1"].meshctl("emcon", "set", "silent")
-    time.sleep(2 * net.settings.delay_s + QUIET_S)
     since_s = time.monotonic()
+    wait_for_rest(net, [], 0.0)
     before = net.left_bytes(SENDER)
     tags = [net.send(client, int(size_mib * MIB)) for _ in range(count)]
-    wait_for_rest(net, count * size_mib)
+    wait_for_rest(net, tags, count * size_mib)
     inbox = net.inboxes["b1"]
     complete = sum(tag in inbox.arrived for tag in tags)
     frames = net.left_frames("b1", since_s)
@@ -178,15 +187,17 @@ def measure_deferred(net: RadioNet, client: Client, count: int = 2, size_mib: fl
     }
 
 
-def wait_for_rest(net: RadioNet, payload_mib: float) -> None:
-    """Until the sender has said nothing, and nothing has arrived, for a while."""
+def wait_for_rest(net: RadioNet, tags: Sequence[bytes], payload_mib: float) -> None:
+    """Until the sender has said nothing, and nothing has arrived, for a while; a shorter one when all is there."""
     until_s = time.monotonic() + PATIENCE_S + payload_mib * MIB * 16 / net.settings.rate_bps
-    before, arrived, changed_s = -1, 0, time.monotonic()
-    while time.monotonic() < min(until_s, changed_s + QUIET_S + net.settings.delay_s):
+    inbox = net.inboxes["b1"]
+    before, arrived, changed_s, quiet_s = -1, 0, time.monotonic(), QUIET_S
+    while time.monotonic() < min(until_s, changed_s + quiet_s + net.settings.delay_s):
         left = net.left_bytes(SENDER)
-        if left - before > WHOLE_FRAMES_BYTES or len(net.inboxes["b1"].arrived) > arrived:
-            before, arrived, changed_s = left, len(net.inboxes["b1"].arrived), time.monotonic()
-        time.sleep(0.25)
+        if left - before > WHOLE_FRAMES_BYTES or len(inbox.arrived) > arrived:
+            before, arrived, changed_s = left, len(inbox.arrived), time.monotonic()
+        quiet_s = COMPLETE_QUIET_S if inbox.arrived.keys() >= set(tags) else QUIET_S
+        time.sleep(0.25)  # from one look to the next
 
 
 def measure_outage(
@@ -196,12 +207,12 @@ def measure_outage(
     size_bytes = int(size_mib * MIB)
     before = net.left_bytes(SENDER)
     tags = net.send_file(client, size_bytes)
-    time.sleep(after_s)
+    time.sleep(after_s)  # into the middle of the file
     link = net.lab.link(LINK)
     link.cut()
-    time.sleep(cut_s)
+    time.sleep(cut_s)  # the outage
     in_outage = net.left_bytes(SENDER)
-    time.sleep(0.5)
+    time.sleep(0.5)  # the window of measurement
     idle_bytes = net.left_bytes(SENDER) - in_outage
     link.restore()
     since_s = time.monotonic()
@@ -281,6 +292,7 @@ def dropped_datagrams(net: RadioNet) -> int:
 
 MEASURES: Final[dict[str, Callable[..., Figures]]] = {
     "file": measure_file,
+    "found": measure_found,
     "flash": measure_flash,
     "all": measure_all,
     "small": measure_small,
@@ -289,6 +301,8 @@ MEASURES: Final[dict[str, Callable[..., Figures]]] = {
     "deferred": measure_deferred,
     "outage": measure_outage,
     "bad": measure_bad_input,
+    "breach": measure_breach,
+    "leaving": measure_leaving,
 }
 
 

@@ -2,7 +2,8 @@
 """Measures of silence between real daemons: what an independent sniffer sees, with the gate and without.
 
 Arguments: JSON, the measure's name to its values. Prints one JSON object, name to figures. Each measure begins and
-ends with node b's daemon running and OPEN.
+ends with node b's daemon running and OPEN. A sleep is a window of measurement: silence is looked at for so long, since
+it has no event that could be waited for; what has an event is waited for by `wait_until`.
 """
 
 import json
@@ -24,7 +25,6 @@ from tests.lab.silence_net import (
     GATE_HELPER,
     GROUP,
     KINDS,
-    SETTLE_S,
     Flood,
     Listener,
     SilenceNet,
@@ -62,7 +62,6 @@ def _boot(net: SilenceNet, for_s: float, *emcon_lines: str, with_helper: bool) -
     net.b.run("tc qdisc delete dev rad0 clsact") if "clsact" in net.b.run("tc qdisc show dev rad0") else None
     if with_helper:
         net.b.run(f"{GATE_HELPER} {net.b.config}")
-    time.sleep(SETTLE_S)
     since_s = time.monotonic()
     net.b.run("ip link set rad0 up")
     with net.attack():
