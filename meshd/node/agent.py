@@ -110,6 +110,7 @@ class Agent:
             ev.JoiningFailed: self._reassembly.joining_failed,
             ev.BundleReassembled: self._on_bundle_reassembled,
             ev.MessageSubmitted: self._applications.submit,
+            ev.MessagesSubmitted: self._applications.submit_all,
             ev.SubmissionAborted: lambda event, _: self._applications.abort(event.submission),
             ev.ReceiverAttached: self._on_receiver_attached,
             ev.ReceiverDetached: self._on_receiver_detached,

@@ -14,7 +14,7 @@ from meshd.bundle.record import BundleId, BundleRecord, Part, bundle_id_text, bu
 from meshd.node.bundle_table import BundleState, Entry, Room
 from meshd.node.commands import DeliverMessage, MessagePart, PartAccepted, SubmissionAccepted, SubmissionRefused
 from meshd.node.delivery import Offer
-from meshd.node.events import MessageSubmitted
+from meshd.node.events import MessagesSubmitted, MessageSubmitted
 from meshd.node.origination import next_timestamp, originate
 from meshd.node.sent_messages import Message
 from meshd.node.state import NodeState
@@ -68,6 +68,11 @@ class Applications:
             self._state.releases.extend(submission.parts[:-1])
             if event.is_followed:
                 self._state.messages.add(self._message(event, submission, entry))
+
+    def submit_all(self, event: MessagesSubmitted, now: float) -> None:
+        """Several messages."""
+        for each in event.messages:
+            self.submit(each, now)
 
     def abort(self, number: int) -> None:
         """Forget what was handed over so far; nothing happens once the message is complete."""

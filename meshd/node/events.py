@@ -295,6 +295,13 @@ class MessageSubmitted:
 
 
 @dataclass(frozen=True, slots=True)
+class MessagesSubmitted:
+    """Several at once, whole messages: the store gets them in one group."""
+
+    messages: Sequence[MessageSubmitted]
+
+
+@dataclass(frozen=True, slots=True)
 class SubmissionAborted:
     """The application went away before the last part: what it handed over is forgotten."""
 
@@ -364,6 +371,7 @@ Event = (
     | BundleJoined
     | JoiningFailed
     | MessageSubmitted
+    | MessagesSubmitted
     | SubmissionAborted
     | ReceiverAttached
     | ReceiverDetached

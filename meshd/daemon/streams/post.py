@@ -4,7 +4,7 @@
 What arrives is confirmed at once: what a crash loses before it is archived is missing by the manifests, and asked for.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +18,7 @@ from meshd.node.events import (
     DataUnreadable,
     DeliveryConfirmed,
     Event,
+    MessagesSubmitted,
     MessageSubmitted,
     ReceiverAttached,
     ReceiverDetached,
@@ -93,22 +94,28 @@ class StreamPost:
 
     def send(self, letter: Letter, sent: Callable[[BundleId | None], None] | None = None) -> None:
         """Have the node send it. `sent` is told the bundle when the node has taken it; None: it was refused."""
+        self._dispatch(self._submission(letter, sent))
+
+    def send_all(self, letters: Sequence[Letter]) -> None:
+        """Have the node send these: one write to the disk for all."""
+        if letters:
+            self._dispatch(MessagesSubmitted([self._submission(letter, None) for letter in letters]))
+
+    def _submission(self, letter: Letter, sent: Callable[[BundleId | None], None] | None) -> MessageSubmitted:
         self._numbers += 1
         self._sent[self._numbers] = sent
         source = self.live_endpoint if letter.live is not None else self.fill_endpoint
-        self._dispatch(
-            MessageSubmitted(
-                self._numbers,
-                source,
-                letter.destination,
-                letter.precedence,
-                letter.lifetime_ms,
-                False,
-                letter.data,
-                True,
-                letter.live,
-                is_followed=False,
-            )
+        return MessageSubmitted(
+            self._numbers,
+            source,
+            letter.destination,
+            letter.precedence,
+            letter.lifetime_ms,
+            False,
+            letter.data,
+            True,
+            letter.live,
+            is_followed=False,
         )
 
     # Of ApplicationPort

@@ -104,12 +104,13 @@ class Publication:
 
     def _take(self, pieces: Sequence[Piece], now: float) -> None:
         records: list[Record] = []
+        letters: list[Letter] = []
         for piece in pieces:
             encoded = encode_piece(piece)
             self.tier_meters[piece.tier].add(len(encoded), now)
             key = piece_key(piece.sequence, piece.tier)
             records.append(Record(Kind.PIECE, key, encoded, piece.ingest_ms))
-            self._send_live(piece, encoded)
+            letters += self._live(piece, encoded, len(letters))
             self.on_piece(piece)
             manifest = self._builder.add(piece)
             if manifest is not None:
@@ -117,6 +118,7 @@ class Publication:
                 records = []
         if records:
             self._means.library.append(self.archive, records)
+        self._means.post.send_all(letters)
 
     def _archive_span(self, records: list[Record], manifest: Manifest) -> None:
         def archived(_: bool) -> None:
@@ -125,18 +127,18 @@ class Publication:
 
         self._means.library.append(self.archive, [*records, manifest_record(manifest)], archived)
 
-    def _send_live(self, piece: Piece, encoded: bytes) -> None:
+    def _live(self, piece: Piece, encoded: bytes, before: int) -> list[Letter]:
+        """To every receiver; `before` are about to be sent already."""
         terms, latency_ms = self.about.terms, self.about.announcement.latency_ms
         assert terms is not None, "this node publishes it"
-        is_crowded = self._means.post.waiting >= WAITING_MAX[piece.tier]
+        is_crowded = self._means.post.waiting + before >= WAITING_MAX[piece.tier]
         if piece.tier > terms.tiers_max:
-            return
+            return []
         if is_crowded or not self._means.may_send():
             self.unsent_pieces += 1
-            return
+            return []
         live, lifetime_ms = supersession(piece, latency_ms), live_lifetime_ms(latency_ms)
-        for receiver in self.receivers:
-            self._means.post.send(Letter(receiver, encoded, terms.precedence, lifetime_ms, live))
+        return [Letter(receiver, encoded, terms.precedence, lifetime_ms, live) for receiver in self.receivers]
 
     def _send_manifest(self, manifest: Manifest) -> None:
         self._know(spans=manifest.span + 1)

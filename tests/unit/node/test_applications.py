@@ -378,3 +378,12 @@ def test_administrative_record_for_another_node_is_none_of_ours() -> None:
     play.bundle("passing", HOME, source=DPOP2, flags=BundleFlag.IS_ADMIN_RECORD, payload=b"\xff")
     play.expect(play.received(LAN, "passing"), "store put passing")
     assert play.kinds == ["bundle.received"]
+
+
+def test_several_messages_are_one_group_of_the_store() -> None:
+    play = Playbook()
+    play.up(SAT)
+    first, second = play.submitted(1), play.submitted(2)
+    play.expect(ev.MessagesSubmitted([first, second]), "store put own0 own1; note own0=queued own1=queued creation")
+    lines = play.handle(play.stored("own0", "own1"))
+    assert lines[-1] == "send sat0>home own0 own1"

@@ -4,7 +4,7 @@
 Disks are real and threads are used: `World.write` waits for them, nothing sleeps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ class Post(StreamPost):
 
     def _is_under_way(self, bundle: BundleId) -> bool:
         return any(each == bundle for _, each in self.letters)
+
+    def send_all(self, letters: Sequence[Letter]) -> None:
+        for letter in letters:
+            self.send(letter)
 
     def send(self, letter: Letter, sent: Callable[[BundleId | None], None] | None = None) -> None:
         """Taken at once."""

@@ -49,6 +49,17 @@ def test_it_receives_for_the_node_and_for_its_groups() -> None:
     assert bench.attached()["dtn://alpha/stream"] == before["dtn://alpha/stream"]
 
 
+def test_the_pieces_of_a_cut_are_handed_over_together() -> None:
+    bench = Bench()
+    letters = [Letter(Eid("dtn://bravo/stream"), b"%d" % tier, 3, 1250, LIVE) for tier in range(3)]
+    bench.post.send_all(letters)
+    (event,) = bench.events
+    assert [each.data for each in event.messages] == [b"0", b"1", b"2"]
+    assert bench.post.waiting == 3
+    bench.post.send_all([])
+    assert len(bench.events) == 1
+
+
 def test_a_live_bundle_may_be_superseded_and_a_lasting_one_not() -> None:
     bench = Bench()
     told: list[BundleId | None] = []
