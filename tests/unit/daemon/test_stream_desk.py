@@ -41,7 +41,8 @@ class Desk:
         """Checked as the server does."""
         name = {"list": "list_streams"}.get(method, method)
         checked = check_params(f"streams.{method}", METHODS[f"streams.{method}"].params, params)
-        return await getattr(self.desk, name)(session or self.session, checked)  # type: ignore[no-any-return]
+        answer: dict[str, Any] = await getattr(self.desk, name)(session or self.session, checked)
+        return answer
 
     async def refusal(self, method: str, **params: Any) -> str:
         with pytest.raises(ControlError) as refused:
