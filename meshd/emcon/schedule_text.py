@@ -15,7 +15,9 @@ from meshd.emcon.schedule import Schedule, ScheduleRow, wrong_with_schedule
 
 ROW_SIZE_MAX: Final = 256
 DAY_MS: Final = 86_400_000
-_ROW: Final = re.compile(r"(\S+)\s+from\s+(\S+)\s+for\s+(.+?)(?:\s+every\s+(.+))?", re.ASCII)
+_ROW: Final = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9_.-]{0,31})\s+from\s+(\S+)\s+for\s+(.+?)(?:\s+every\s+(.+))?", re.ASCII
+)
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?Z?", re.ASCII)
 _HINT: Final = "write one such as 'unrestricted from 00:00 for 5min every 1h'"
 

@@ -31,7 +31,8 @@ def test_rows_are_read_and_written(text: str, row: ScheduleRow) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "open", "open from 25:00 for 1min", "open from 00:00 for five", "open from 00:00 for 500ms every 1h",
-     "open from 2026-02-30T00:00:00Z for 1h", "open from 00:00 for 1h every 1h", "x" * 300],
+     "open from 2026-02-30T00:00:00Z for 1h", "open from 00:00 for 1h every 1h", "x" * 300,
+     "x" * 33 + " from 00:00 for 1min", "a\0b from 00:00 for 1min", "{a} from 00:00 for 1min"],
 )  # fmt: skip
 def test_what_is_no_row_is_refused(text: str) -> None:
     with pytest.raises(ScheduleError):
