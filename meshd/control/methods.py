@@ -31,13 +31,14 @@ CONTACTS_LISTED_MAX: Final = 10_000
 CONTACTS_LISTED_DEFAULT: Final = 1000
 ROUTES_TO_MAX: Final = 100
 """Nodes to which routes are told at a time."""
+ROUTES_LIFETIME_MS: Final = 24 * 3_600_000
+"""Of the bundle that routes are asked for, where no other is named."""
 AUDIT_LISTED_DEFAULT: Final = 100
 PLAN_FORMS: Final = ("toml", "ion")
 EVENTS_REPLAYED_MAX: Final = 1024
 STREAM_LATENCY_MAX_MS: Final = 60_000
 STREAM_WINDOW_MAX_MS: Final = 366 * 24 * 3_600_000
 SUPPORTED_VERSIONS: Final = (CONTROL_VERSION,)
-
 
 _BUNDLE: Final = {"bundle": text()}
 _SUBMISSION: Final = {"submission": integer()}
@@ -222,9 +223,10 @@ _ROWS: Final = (
             "size_bytes": integer(1024, maximum=MESSAGE_SIZE_MAX_BYTES),
             "precedence": text("ROUTINE", choices=PRECEDENCE_NAMES),
             "at": text(nullable=True),
+            "lifetime_ms": integer(ROUTES_LIFETIME_MS, maximum=LIFETIME_MAX_MS),
         },
-        "Every way that a bundle of this size and precedence could take from here, to one node or to all, now or at a"
-        " time to come, with its arithmetic hop by hop.",
+        "Every way that a bundle of this size, precedence and lifetime could take from here, to one node or to all, now"
+        " or at a time to come, with its arithmetic hop by hop.",
     ),
     MethodSpec(
         "streams.publish",

@@ -30,8 +30,8 @@ from meshd.routing.way import Way
 from meshd.settings.plan_value import instant
 from meshd.settings.value import ValueProblem
 
-LIFETIME_S: Final = 366 * 86_400.0
-"""Of the bundle that is asked about: ways that take longer are none."""
+LIFETIME_MS: Final = 366 * 86_400_000
+"""Of the bundle whose seconds are asked for: ways that take longer are none."""
 SMALL_BYTES: Final = 1024
 UNPLANNED_S: Final = 86_400.0
 """Stands for the time that a way takes of which nothing but the next hop is known."""
@@ -57,7 +57,7 @@ class RouteDesk:
         nodes = self._nodes(params["to"])
         for node in nodes[:ROUTES_TO_MAX]:
             precedence = parse_precedence(params["precedence"])
-            record = _sample(node, params["size_bytes"], precedence, at_s)
+            record = _sample(node, params["size_bytes"], precedence, at_s, params["lifetime_ms"])
             routes += self._routes(record, now, at_s)
         return {"routes": routes, "at_ms": _unix_ms(at_s), "nodes": len(nodes)}
 
@@ -138,6 +138,7 @@ def _row(record: BundleRecord, rank: int, way: Way, best: Way, is_chosen: bool, 
         "arrival_ms": _unix_ms(way.arrival_s),
         "takes_s": way.arrival_s - at_s,
         "confidence": way.confidence,
+        "expected_s": way.expected_s,
         "level": way.level,
         "why": _why(way, best, is_chosen, at_s),
         "hops": [_hop(leg) for leg in way.legs],
@@ -146,13 +147,15 @@ def _row(record: BundleRecord, rank: int, way: Way, best: Way, is_chosen: bool, 
 
 def _why(way: Way, best: Way, is_chosen: bool, at_s: float) -> str:
     takes = f"arrives after {way.arrival_s - at_s:.1f} s with probability {way.confidence:.2f}"
+    if way.expected_s > way.arrival_s - at_s + 0.1:
+        takes += f", counts {way.expected_s:.0f} s, a miss for all that is left of its lifetime"
     if way is best:
         return f"{takes}: the earliest of the surest{'' if way.level else ', though that is not very sure'}"
     if is_chosen:
         return f"{takes}: gets a further copy"
     if way.level < best.level:
         return f"{takes}: less sure than {_level_text(best.level)}"
-    return f"{takes}: {way.arrival_s - best.arrival_s:.1f} s later than the best"
+    return f"{takes}: {way.expected_s - best.expected_s:.1f} s later than the best"
 
 
 def _level_text(level: float) -> str:
@@ -185,11 +188,11 @@ def _hop_text(hop: dict[str, Any]) -> str:
     )
 
 
-def _sample(node: Eid, size_bytes: int, precedence: int, at_s: float) -> BundleRecord:
+def _sample(node: Eid, size_bytes: int, precedence: int, at_s: float, lifetime_ms: int = LIFETIME_MS) -> BundleRecord:
     """A bundle made here, as it would be at that time."""
-    expiry_ms = int((at_s + LIFETIME_S) * 1000)
     bundle, payload = BundleId(NULL_EID, 0, 0), PayloadRef(-1, 0, size_bytes)
     now_ms = int(at_s * 1000)
+    expiry_ms = now_ms + lifetime_ms
     return BundleRecord(bundle, node, precedence, expiry_ms, now_ms, size_bytes, 0, False, None, None, False, payload)
 
 

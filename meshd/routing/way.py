@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from meshd.bundle.eid import Eid
 from meshd.link.identity import LinkId
+from meshd.routing.candidates import LEVELS
 from meshd.routing.contact import Contact
 from meshd.routing.route import Leg
 
@@ -18,6 +19,8 @@ class Way(NamedTuple):
     """Links to the neighbour that can be used now, best first; none: its contact has yet to begin."""
     level: float
     """Every contact of it is at least so sure."""
+    expiry_s: float
+    """DTN time after which the bundle is lost."""
 
     @property
     def neighbour(self) -> Eid:
@@ -41,8 +44,15 @@ class Way(NamedTuple):
 
     @property
     def expected_s(self) -> float:
-        """Seconds by which it is compared with others: the less sure it is, the longer it counts."""
-        return (self.arrival_s - self.legs[0].ready_s) / math.sqrt(self.confidence)
+        """Seconds until the bundle has arrived or is lost, as is to be expected; ways are compared by them.
+
+        One that misses a contact is not lost yet. But what else there may be for it at that node, and how much of that
+        others have taken, can't be known from here: to count on it sends bundles where they are stuck. Contacts of the
+        surest level take place for this; else a bundle with weeks to live would shun a link that is hardly worse.
+        """
+        chance = math.prod(each for leg in self.legs if (each := leg.contact.confidence) < LEVELS[0])
+        begin_s, lost_s = self.legs[0].ready_s, max(self.expiry_s, self.arrival_s)
+        return chance * (self.arrival_s - begin_s) + (1.0 - chance) * (lost_s - begin_s)
 
     @property
     def hops(self) -> tuple[Contact, ...]:

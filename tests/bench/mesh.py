@@ -5,8 +5,8 @@ Two nodes with two terrestrial lines and a radio link, in namespaces of their ow
 traffic and idle, and returns. Idle emission is counted on the radio device by a sniffer outside, each node's frames of
 every kind, once beacons have come to rest: that takes a minute, and they are a minute apart, so that even --quick takes
 two and a half. Added to it are the advertisements of seven nodes on one radio net (support/idle_advertising.py), which
-come too seldom to be seen here. Switches are those of two equal links on a virtual clock. babeld runs with the defaults
-of its Debian package.
+come too seldom to be seen here. The kernel does not look for IPv6 routers on the radio device, in either lab. Switches
+are those of two equal links on a virtual clock. babeld runs with the defaults of its Debian package.
 
     python -m tests.bench.mesh [--quick] [--json]
 """

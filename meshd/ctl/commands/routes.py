@@ -5,8 +5,8 @@ from argparse import Namespace
 from typing import Any, Final
 
 from meshd.client.errors import ClientError
-from meshd.control.methods import ROUTES_TO_MAX
-from meshd.ctl.arguments import Commands, Parser, add_precedence, node_id, size_bytes
+from meshd.control.methods import ROUTES_LIFETIME_MS, ROUTES_TO_MAX
+from meshd.ctl.arguments import Commands, Parser, add_precedence, duration_ms, node_id, size_bytes
 from meshd.ctl.output import NOTHING, Output, instant
 from meshd.ctl.reconnect import open_client
 
@@ -32,12 +32,21 @@ def add_parsers(commands: Commands, common: Parser) -> None:
     parser.add_argument("--size", metavar="SIZE", type=size_bytes, default=1024, help="of the bundle (default 1 KiB)")
     add_precedence(parser)
     parser.add_argument("--at", metavar="TIME", help="UTC or from now on (+90 s); now if left out")
+    parser.add_argument(
+        "--lifetime", metavar="D", type=duration_ms, default=ROUTES_LIFETIME_MS, help="of the bundle (default 24 h)"
+    )
     parser.set_defaults(run=_routes)
 
 
 def _routes(args: Namespace, out: Output) -> int:
     node = _node(args.to)
-    params = {"to": node, "size_bytes": args.size, "precedence": args.precedence, "at": args.at}
+    params = {
+        "to": node,
+        "size_bytes": args.size,
+        "precedence": args.precedence,
+        "at": args.at,
+        "lifetime_ms": args.lifetime,
+    }
     with open_client(args) as client:
         reply = client.routes(params)
     if out.as_json:

@@ -64,6 +64,7 @@ def start(lab: Lab) -> None:
     """One babeld a node, with the defaults of its Debian package; the host's own address is what it announces."""
     for node, address in HOSTS.items():
         lab.node(node).run(["ip", "address", "add", f"{address}/32", "dev", "lo"])
+        lab.node(node).run(["sysctl", "-q", "-w", "net.ipv6.conf.los0.router_solicitations=0"])
         state = WORK_FOLDER / f"babeld-{node}"
         rules = ["redistribute local ip 10.99.0.0/16 allow", "redistribute local deny", "interface los0 type wireless"]
         rules += [f"interface {bearer} type wired rxcost {cost}" for bearer, cost in (("cable0", 96), ("lan0", 256))]

@@ -106,6 +106,8 @@ def start_nodes(lab: Lab) -> None:
         for bearer, link, rate in (("cable0", "cable", "50 Mbit/s"), ("lan0", "lan", "10 Mbit/s")):
             dial = lab.topology.link(link).members[other].ip(4) if name == "a" else None
             uses.append(BearerUse(bearer, "terrestrial", rate, other, dial))
+        # The kernel would look for routers on the radio net for minutes, which is no daemon's doing.
+        lab.node(name).run(["sysctl", "-q", "-w", "net.ipv6.conf.los0.router_solicitations=0"])
         nodes.append(MeshNode(lab.node(name), WORK_FOLDER / name, uses, keys[name]))
     start_all(nodes)
     wait_until(lambda: all(node.links_up() == 3 for node in nodes), PATIENCE_S, "a link stays down")

@@ -53,7 +53,13 @@ def asked(daemon: FakeDaemon) -> dict[str, Any]:
 
 def test_to_all(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["routes"]) == 0
-    assert asked(daemon) == {"to": None, "size_bytes": 1024, "precedence": "ROUTINE", "at": None}
+    assert asked(daemon) == {
+        "to": None,
+        "size_bytes": 1024,
+        "precedence": "ROUTINE",
+        "at": None,
+        "lifetime_ms": 86_400_000,
+    }
     shown = capsys.readouterr()
     line = [each.strip() for each in shown.out.splitlines()[1].split("  ") if each]
     time = "2026-01-02T03:04:05Z"
@@ -64,8 +70,15 @@ def test_to_all(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("words", [["to", "home"], ["home"]])
 def test_to_one_node_with_its_hops(words: list[str], daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["routes", *words, "--size", "5 MB", "--precedence", "flash", "--at", "+90 s"]) == 0
-    assert asked(daemon) == {"to": "dtn://home/", "size_bytes": 5_000_000, "precedence": "FLASH", "at": "+90 s"}
+    options = ("--size", "5 MB", "--precedence", "flash", "--at", "+90 s", "--lifetime", "2h")
+    assert run(["routes", *words, *options]) == 0
+    assert asked(daemon) == {
+        "to": "dtn://home/",
+        "size_bytes": 5_000_000,
+        "precedence": "FLASH",
+        "at": "+90 s",
+        "lifetime_ms": 7_200_000,
+    }
     assert "1.1 dtn://dpop1/ to dtn://home/ on sat0 (live, probability 1.00): waits 1.5 s" in capsys.readouterr().out
 
 

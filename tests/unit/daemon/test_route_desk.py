@@ -49,6 +49,26 @@ async def test_every_way_with_its_arithmetic() -> None:
     assert hop["wait_s"] == pytest.approx(50, abs=1.5)
 
 
+async def test_what_is_not_sure_counts_by_what_is_left_of_the_lifetime() -> None:
+    """The relay gets it there 400 s earlier, if both of its contacts come about."""
+    desk = Desk()
+    far = parse_eid("dtn://far/")
+    desk.play.plan.add(
+        [
+            Contact(HOME, DPOP2, "x", T + 10, T + 60, 8000, 0.5, confidence=0.7),
+            Contact(DPOP2, far, "x", T + 100, T + 200, 8000, 0.5, confidence=0.7),
+            Contact(HOME, far, "x", T + 500, T + 600, 8000, 0.5, confidence=0.7),
+        ]
+    )
+    best, other = await desk.routes(to=far.uri, lifetime_ms=3_600_000)
+    assert (best["via"], other["via"]) == (DPOP2.uri, HOME.uri)
+    assert best["expected_s"] == pytest.approx(0.7 * best["takes_s"] + 0.3 * 3600, abs=1)
+    counts = f", counts {best['expected_s']:.0f} s, a miss for all that is left of its lifetime"
+    assert best["why"].endswith(f"{counts}: the earliest of the surest")
+    (none,) = await desk.routes(to=far.uri, lifetime_ms=90_000)
+    assert none["state"] == "none", "no way is as quick"
+
+
 async def test_at_another_time_and_to_all() -> None:
     desk = Desk()
     (best, _) = await desk.routes(to="dtn://stranger/", at="+150 s")

@@ -201,6 +201,24 @@ def test_predictions_count_by_their_confidence() -> None:
     assert waits(known.choose_next_hops(hasty, view, 0)) == 10
 
 
+def test_a_way_with_more_that_may_fail_has_to_be_much_earlier() -> None:
+    """Over b it is there by 20 in half of all cases, over c by 1000 in seven of ten; else it lives on for nothing."""
+    known = router(
+        contact("b", "e", T, T + 20, confidence=0.7),
+        contact("e", "d", T + 10, T + 20, confidence=0.7),
+        contact("c", "d", T + 999, T + 1100, confidence=0.7),
+    )
+    view = View("los0>b", "los0>c")
+    assert goes(known.choose_next_hops(bundle("d", back="x", expiry_ms=int((T + 10_000) * 1000)), view, 0)) == "los0>c"
+    assert goes(known.choose_next_hops(bundle("d", back="x", expiry_ms=int((T + 1500) * 1000)), view, 0)) == "los0>b"
+
+
+def test_among_links_that_are_sure_the_earliest_is_taken_however_long_a_bundle_lives() -> None:
+    known = router(contact("b", "d", T, T + 1000, confidence=0.96), contact("c", "d", T + 20, T + 1000))
+    month = bundle("d", back="x", expiry_ms=int((T + 30 * 86_400) * 1000))
+    assert goes(known.choose_next_hops(month, View("los0>b", "los0>c"), 0)) == "los0>b"
+
+
 def test_a_second_copy_where_one_way_is_not_sure_enough_and_only_from_the_source() -> None:
     known = router(*(contact(each, "d", T, T + 900, confidence=0.5) for each in "bc"))
     view = View("los0>b", "los0>c", "los0>e")
@@ -409,6 +427,14 @@ def test_no_loops_and_what_is_promised_is_kept(contacts: list[Contact]) -> None:
     assert len(set(had)) == len(had)
     if levels[0]:
         assert arrived <= levels[0][0].arrival_s - T + 1e-6
+
+
+@settings(max_examples=60, deadline=None)
+@given(plans(), st.lists(st.sampled_from([1.0, 0.96, 0.7, 0.4]), min_size=12, max_size=12))
+def test_no_loops_where_contacts_are_not_sure(contacts: list[Contact], confidences: list[float]) -> None:
+    unsure = [structs.replace(each, confidence=share) for each, share in zip(contacts, confidences, strict=False)]
+    had, _ = carry(unsure)
+    assert len(set(had)) == len(had)
 
 
 @settings(max_examples=40, deadline=None)
