@@ -23,7 +23,7 @@ from meshd.bearer.tls import TlsIdentity
 from meshd.bundle.eid import Eid
 from meshd.bundle.record import BundleId
 from meshd.link.identity import LinkId
-from meshd.link.settings import ConvergenceLayer, NeighbourSettings
+from meshd.link.settings import ConvergenceLayer, NeighbourSettings, Posture
 from meshd.node.events import Event, LinkDown, LinkUp, LinkWritable
 from meshd.security.link_files import LinkFiles
 
@@ -186,6 +186,14 @@ class Bearer:
         Errors: BearerError: they can't.
         """
         self._fountain.break_silence(precedence_min, bundle, mark)
+
+    def take_posture(self, posture: Posture) -> None:
+        """Silence, or none; where the gate counts what leaves, each datagram leaves by itself."""
+        self._fountain.count(is_counted=posture is Posture.RESTRICTED)
+        if posture.may_send:
+            self.thaw()
+        else:
+            self.freeze()
 
     def thaw(self) -> None:
         """The silence is over."""

@@ -84,7 +84,8 @@ class DatagramSocket:
             has_sources = radio.discovery and radio.group is None
             self._batch = ReceiveBatch(recvmmsg, TURN_DATAGRAMS, self._receive_bytes, has_sources=has_sources)
         self._is_segmenting = True
-        self._is_counted = False
+        self.is_counted = False
+        """The gate counts bytes: each datagram leaves by itself, since what the kernel cuts apart it counts before."""
         self.socket = open_on_device(self._family, socket.SOCK_DGRAM, settings)
         try:
             self._index = socket.if_nametoindex(settings.device)
@@ -126,12 +127,11 @@ class DatagramSocket:
         return group[0], group[1], 0, index
 
     def set_mark(self, mark: int, *, is_counted: bool) -> None:
-        """What is sent from now on carries this mark. Where the gate counts it, each datagram leaves by itself: what
-        the kernel cuts apart it counts before, as one.
+        """What is sent from now on carries this mark.
 
         Errors: BearerError: this needs CAP_NET_ADMIN.
         """
-        self._is_counted = is_counted
+        self.is_counted = is_counted
         try:
             set_mark(self.socket, mark)
         except OSError as error:
@@ -157,7 +157,7 @@ class DatagramSocket:
         place = self._place or to
         assert place is not None, "the settings were checked"
         lost, reason = 0, ""
-        is_joining = self._is_segmenting and not self._is_counted
+        is_joining = self._is_segmenting and not self.is_counted
         for run in split_runs(datagrams) if is_joining else ([each] for each in datagrams):
             try:
                 self._send_run(run, place)

@@ -49,6 +49,11 @@ from meshd.security.pairwise import PairwiseKeys
 from meshd.security.replay_window import Mark
 
 SHUTDOWN_TIMEOUT_S: Final = 2.0
+_ONLY_FOUNTAIN: Final = (
+    "bearer {} has no neighbour that speaks fountain, and with TCP handshakes, acknowledgements and keepalives would "
+    'leave, too: give a neighbour on it cl = "fountain", or order a profile that opens it for a moment '
+    "(meshctl emcon set PROFILE --for 10s)"
+)
 
 
 class StatePort(Protocol):
@@ -108,6 +113,7 @@ class FountainBearer:
         self._silenced: dict[Eid, float] = {}
         """Neighbours that somebody said to be silent, and until when: a station that is made anew has to know."""
         self._is_frozen = False
+        self._is_counted = False
         self._is_stopping = False
         self._pace_bps = settings.rate_bps
         self._deferred: list[Event] = []
@@ -223,14 +229,18 @@ class FountainBearer:
         Errors: BearerError: they can't.
         """
         if self._station is None:
-            raise BearerError(f"bearer {self._settings.name} has no neighbour that speaks fountain")
+            raise BearerError(_ONLY_FOUNTAIN.format(self._settings.name))
         self._station.break_silence(Breach(precedence_min, bundle), mark)
+
+    def count(self, *, is_counted: bool) -> None:
+        """From the next `thaw` on: whether the gate counts what leaves."""
+        self._is_counted = is_counted
 
     def thaw(self) -> None:
         """The silence is over."""
         self._is_frozen = False
         if self._station is not None:
-            self._station.thaw()
+            self._station.thaw(is_counted=self._is_counted)
 
     def set_pace(self, rate_bps: int) -> None:
         """The modem says what it carries now; a rate that is found is found without it."""
@@ -351,6 +361,7 @@ class FountainBearer:
             self._report,
             self._rng,
             is_frozen=self._is_frozen,
+            is_counted=self._is_counted,
         )
         links.update({each.node: FountainLink(name, each, station, now) for each in members})
         self._links, self._station, self._opener, self._tags = links, station, opener, tags

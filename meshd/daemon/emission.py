@@ -39,7 +39,7 @@ from meshd.link.settings import BearerSettings, Posture
 from meshd.linux.link_monitor import KernelChange, LinkMonitor, RulesetChanged
 
 RECORD_RETRY_S: Final = 5.0
-"""Between attempts to open what the schedule opens while the record takes no entry."""
+"""Between attempts to open what the schedule or new settings open while the record takes no entry."""
 STEPS_MAX: Final = 1000
 """Events and commands that follow from one event; more is a circle, our own fault."""
 
@@ -214,7 +214,7 @@ class EmissionControl:
             task_status.started()
 
     async def reload(self, settings: EmconSettings, bearers: Sequence[BearerSettings] | None = None) -> None:
-        """Take a new configuration.
+        """Take a new configuration. What it shuts is shut at once; what it opens waits for the record.
 
         Errors: SettingsError when an order in force names a profile that it lacks; nothing is changed then.
         """
@@ -226,6 +226,10 @@ class EmissionControl:
         self._bearers = self._bearers if bearers is None else tuple(bearers)
         self._dispatch(events.SettingsChanged(settings, self._bearers))
         await self._write_all()
+        self._dispatch(events.TimerFired(self._wall_ms(), self._before_opening is None))
+        if self._policy.is_opening_due and not await self._open_on_record():
+            text = "what the new settings open stays shut until the audit log takes an entry: make room on its disk"
+            self._report("emcon.alarm", {"text": text})
 
     def hook_ran(self, bearer: str, has_failed: bool) -> None:
         """Of a bearer that is to be down where its hook fails."""
@@ -349,20 +353,25 @@ class EmissionControl:
                 nursery.start_soon(self._write_all)
             if self._policy.is_opening_due and not self._is_asking:
                 self._is_asking = True
-                nursery.start_soon(self._open_by_schedule)
+                nursery.start_soon(self._open_later)
             await trio.lowlevel.checkpoint()
 
-    async def _open_by_schedule(self) -> None:
-        """The record first; what it does not take stays shut, and is tried again."""
+    async def _open_later(self) -> None:
+        """What the record does not take stays shut, and is tried again; its own alarm says so."""
+        if not await self._open_on_record():
+            await trio.sleep(RECORD_RETRY_S)
+        self._is_asking = False
+
+    async def _open_on_record(self) -> bool:
+        """What the schedule or new settings open, after the record; False: that takes no entry."""
         assert self._before_opening is not None, "else nothing waits"
         try:
             state = OrderState(self._policy.order, is_bounded=False, before=None, schedule=self._policy.schedule)
             await self._before_opening(state)
         except AuditError:
-            await trio.sleep(RECORD_RETRY_S)  # the record's own alarm says so
-        else:
-            self._dispatch(events.TimerFired(self._wall_ms()))
-        self._is_asking = False
+            return False
+        self._dispatch(events.TimerFired(self._wall_ms()))
+        return True
 
     def _kernel_changed(self, changes: list[KernelChange]) -> None:
         """Somebody touched devices, qdiscs or the ruleset: see that the gate is whole, at once."""

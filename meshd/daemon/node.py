@@ -376,10 +376,7 @@ class Node:
         """Called by emission control between shutting the gate and saying so."""
         self._postures = dict(postures)
         for name, bearer in self._bearers.items():
-            if postures.get(name, Posture.OPEN).may_send:
-                bearer.thaw()
-            else:
-                bearer.freeze()
+            bearer.take_posture(postures.get(name, Posture.OPEN))
         self._breaker.postures_changed()
         self._record.postures_changed(postures)
         self._tell_postures()

@@ -84,6 +84,12 @@ def left_s(order: Order, wall_ms: int | None) -> float | None:
     return (order.until_ms - wall_ms) / 1000
 
 
+def make_order(profile: str, by: str, reason: str | None, wall_ms: int | None, for_s: float | None) -> Order:
+    """One that begins now."""
+    until_ms = None if for_s is None or wall_ms is None else wall_ms + round(for_s * 1000)
+    return Order(profile, by, reason, wall_ms, until_ms)
+
+
 def wrong_with_order(for_s: float | None, by: str, reason: str | None) -> str | None:
     """Why an order can't be taken as it was given; None: it can."""
     if for_s is not None and not 0 < for_s <= FOR_MAX_S:

@@ -43,9 +43,9 @@ from meshd.emcon.events import (
     SilenceBroken,
     TimerFired,
 )
-from meshd.emcon.order import SCHEDULED, Order, OrderState, Source, left_s, wrong_with_order
+from meshd.emcon.order import SCHEDULED, Order, OrderState, Source, left_s, make_order, wrong_with_order
 from meshd.emcon.pending import Pending
-from meshd.emcon.profile import UnknownProfileError, stricter_of, tighter_of
+from meshd.emcon.profile import UnknownProfileError, restricted, stricter_of, tighter_of
 from meshd.emcon.reports import alarm, order_report
 from meshd.emcon.schedule import Schedule
 from meshd.emcon.settings import EmconSettings, Restriction
@@ -77,8 +77,10 @@ class EmconPolicy:
         self._unsaved: str | None = None
         self._upkeep = Upkeep()
         self.is_opening_due = False
-        """The schedule would have opened something at the last tick, had it been allowed to."""
+        """The schedule, or new settings, would have opened something at the last tick, had they been allowed to."""
         self._set_down: set[str] = set()
+        self._is_resettling = False
+        """New settings may let out more than is let out now: that waits for the record."""
 
     @property
     def postures(self) -> Mapping[str, Posture]:
@@ -227,13 +229,9 @@ class EmconPolicy:
             refusal = "there is no schedule: give one with `meshctl emcon schedule`"
         if refusal is not None:
             return [OrderRefused(event.number, refusal)]
-        until_ms = None
-        if event.for_s is not None and event.wall_ms is not None:
-            until_ms = event.wall_ms + round(event.for_s * 1000)
-        order = Order(event.profile, event.by, event.reason, event.wall_ms, until_ms)
-        bounded = event.for_s is not None
-        state = OrderState(order, bounded, self._state.base if bounded and self._state is not None else None, schedule)
-        deadline = None if event.for_s is None else now + event.for_s
+        order = make_order(event.profile, event.by, event.reason, event.wall_ms, event.for_s)
+        bounded, deadline = event.for_s is not None, None if event.for_s is None else now + event.for_s
+        state = OrderState(order, bounded, self._state.base if bounded and self._state else None, schedule)
         try:
             self._wanted.check(state)
             refusal = self._wanted.why_not(event.profile, schedule)
@@ -254,11 +252,8 @@ class EmconPolicy:
         now: float,
     ) -> list[Command]:
         """Shut what is to be shut, at once; what is to be opened waits for the disk."""
-        silent = stricter_of(self._postures, postures)
-        wanted = self._wanted.restrictions_of(state)
-        tight = tighter_of(self._restrictions, wanted)
-        opens = silent != postures or self._wanted.outlasts(postures, self._state)
-        opens = opens or any(tight[name] != wanted.get(name) for name in self._restricted(silent))
+        silent, tight, opens = self._wanted.meet(state, postures, self._postures, self._restrictions)
+        opens = opens or self._wanted.outlasts(postures, self._state)
         commands = self._shut(silent, tight, now)
         if self._pending is not None and self._pending.number is not None:
             commands.append(OrderRefused(self._pending.number, "a newer order has taken its place"))
@@ -302,6 +297,7 @@ class EmconPolicy:
     def _tick(self, event: TimerFired, now: float) -> list[Command]:
         commands = self._tick_order(event.wall_ms, now) if self._pending is None else []
         commands += self._keep_schedule(now, may_open=event.may_open)
+        commands += self._resettle(now, may_open=event.may_open)
         return [*commands, *self._upkeep.tick(self._plan(), now)]
 
     def _keep_schedule(self, now: float, *, may_open: bool) -> list[Command]:
@@ -335,14 +331,16 @@ class EmconPolicy:
         self._pending = Pending(self._writes, self._state, self._deadline, None, opens=False)
         return [PersistState(self._writes, self._state)]
 
-    def _enter(self, postures: dict[str, Posture], now: float) -> list[Command]:
+    def _enter(
+        self, postures: dict[str, Posture], now: float, restrictions: Mapping[str, Restriction] | None = None
+    ) -> list[Command]:
         """Bring the gate and everybody to these postures: shutting before opening, opening before thawing.
 
-        Also what is shut already is shut again, and a device that stays open is never shut in between.
+        What is shut already is shut again, and what stays open is never shut in between. Restrictions: the order's.
         """
-        known = self._restrictions | self._wanted.restrictions_of(self._state)
+        known = restrictions or self._restrictions | self._wanted.restrictions_of(self._state)
         self._postures = postures
-        self._restrictions = {name: known[name] for name in self._restricted(postures)}
+        self._restrictions = {name: known[name] for name in restricted(postures)}
         plan = self._plan()
         self._upkeep.opened(plan, now)
         return [*plan.close(plan.shut), *plan.let(plan.letting), ChangePostures(dict(postures)), ReadCounters()]
@@ -351,7 +349,7 @@ class EmconPolicy:
         """Take from the devices what they may send now and may not by these postures and restrictions."""
         before, changed = self._plan(), silent != self._postures
         self._postures = silent
-        self._restrictions = {name: restrictions[name] for name in self._restricted(silent)}
+        self._restrictions = {name: restrictions[name] for name in restricted(silent)}
         plan = self._plan()
         commands = plan.tightened(before)
         self._upkeep.begin_leases(plan, now)
@@ -363,26 +361,31 @@ class EmconPolicy:
         """Bearers whose hooks have failed are down, whatever their posture."""
         was_down = event.bearer in self._set_down
         (self._set_down.add if event.has_failed else self._set_down.discard)(event.bearer)
-        return [] if was_down is event.has_failed else self._enter(dict(self._postures), now)
+        return [] if was_down is event.has_failed else self._enter(dict(self._postures), now, self._restrictions)
 
     def _take_settings(self, event: SettingsChanged, now: float) -> list[Command]:
-        """`check_settings` has been asked before."""
+        """What they shut is shut at once. `check_settings` has been asked before."""
         self._wanted.settings, self._wanted.bearers = event.settings, tuple(event.bearers)
         self._postures = {bearer.name: self._postures.get(bearer.name, Posture.RX_ONLY) for bearer in event.bearers}
-        if self._pending is not None:
-            return self._enter(dict(self._postures), now)
-        target = self._wanted.of(self._state, now)
-        if self._clock_at is not None and self._state is not None:
-            target = stricter_of(target, self._wanted.after(self._state, now))
-        return [*self._enter(target, now), self._report("emcon.settings")]
+        self._is_resettling = True
+        target = self._wanted.cautious(self._state, now, is_end_known=self._clock_at is None)
+        silent, tight, _ = self._wanted.meet(self._state, target, self._postures, self._restrictions)
+        return self._enter(silent, now, tight)
+
+    def _resettle(self, now: float, *, may_open: bool) -> list[Command]:
+        """Open what new settings open, when that is on record and nothing is being written."""
+        if not self._is_resettling or self._pending is not None:
+            return []
+        target = self._wanted.cautious(self._state, now, is_end_known=self._clock_at is None)
+        _, _, opens = self._wanted.meet(self._state, target, self._postures, self._restrictions)
+        self.is_opening_due = self._is_resettling = opens and not may_open
+        if self._is_resettling:
+            return []
+        return [*(self._enter(target, now) if opens else ()), self._report("emcon.settings")]
 
     def _plan(self) -> DevicePlan:
         postures = self._postures | dict.fromkeys(self._set_down & self._postures.keys(), Posture.OFF)
         return DevicePlan.make(postures, self._restrictions, self._wanted.settings, self._wanted.bearers)
-
-    @staticmethod
-    def _restricted(postures: Mapping[str, Posture]) -> list[str]:
-        return [name for name, posture in postures.items() if posture is Posture.RESTRICTED]
 
     def _next_wake(self) -> float:
         wishes = [self._upkeep.wake_at, self._schedule_at]

@@ -90,6 +90,11 @@ def stricter_of(one: Postures, other: Postures) -> dict[str, Posture]:
     return {name: strictest((posture, other.get(name, posture))) for name, posture in one.items()}
 
 
+def restricted(postures: Postures) -> list[str]:
+    """The bearers that are RESTRICTED."""
+    return [name for name, posture in postures.items() if posture is Posture.RESTRICTED]
+
+
 def device_postures(postures: Postures, bearers: Sequence[BearerSettings]) -> dict[str, Posture]:
     """By device: one that several bearers share takes the strictest posture of them."""
     devices: dict[str, Posture] = {}

@@ -14,6 +14,7 @@ from meshd.emcon.profile import (
     find_profile,
     profile_postures,
     profile_restrictions,
+    restricted,
     stricter_of,
     tighter_of,
 )
@@ -97,6 +98,24 @@ class Wanted:
     def after(self, state: OrderState, now: float) -> dict[str, Posture]:
         """What comes back after it."""
         return self.by(state.before, state.schedule, now)
+
+    def cautious(self, state: OrderState | None, now: float, *, is_end_known: bool) -> dict[str, Posture]:
+        """As `of`; where nobody knows whether the order is over, the stricter of it and of what comes back."""
+        target = self.of(state, now)
+        return target if is_end_known or state is None else stricter_of(target, self.after(state, now))
+
+    def meet(
+        self,
+        state: OrderState | None,
+        target: Mapping[str, Posture],
+        postures: Mapping[str, Posture],
+        restrictions: Mapping[str, Restriction],
+    ) -> tuple[dict[str, Posture], dict[str, Restriction], bool]:
+        """The stricter of what holds and of what a state is to bring; and whether that is to let out more."""
+        silent, wanted = stricter_of(postures, target), self.restrictions_of(state)
+        tight = tighter_of(restrictions, wanted)
+        opens = silent != target or any(tight[name] != wanted.get(name) for name in restricted(silent))
+        return silent, tight, opens
 
     def check(self, state: OrderState) -> None:
         """Whether every profile that it names is there. Errors: UnknownProfileError."""

@@ -218,6 +218,7 @@ class Demo:
             ordered_s = time.monotonic()
             self._timeline.say(f"dpop2: ordered silent for {SILENT_FOR_S} s")
             silent = self._watch(provokers, "silent", lambda: self._message("dpop2", "written in silence"))
+            self._compare(ordered_s)
         wait_until(
             lambda: self._frames_from_dpop2(ordered_s, None).frames > 0, STEP_TIMEOUT_S, "dpop2 emits after its silence"
         )
@@ -236,6 +237,14 @@ class Demo:
         seen = f"{provoked} provoking frames in {WINDOW_S:g} s, {count.frames} left"
         self._timeline.say(f"dpop2, {state}: {seen} ({kinds})")
         return count
+
+    def _compare(self, since_s: float) -> None:
+        """What the silent node says that left it (`emcon verify`), and beside it what the sniffers saw."""
+        (verdict,) = self._nodes["dpop2"].meshctl("emcon", "verify")
+        for row in verdict["bearers"]:
+            seen = self._lab.sniffer(row["bearer"], "dpop2").count(since_s).frames
+            said = f"{row['device_frames']} frames by its own counters, {seen} by the sniffer"
+            self._timeline.say(f"dpop2, {row['bearer']}, {row['posture']}: {said}; {row['verdict']}")
 
     def _frames_from_dpop2(self, since_s: float, until_s: float | None) -> Count:
         counts = [self._lab.sniffer(bearer, "dpop2").count(since_s, until_s) for bearer in ("los0", "lan0")]

@@ -34,6 +34,8 @@ LINK: Final = "satcom"
 SENDER: Final = "a"
 GROUP: Final = "239.77.1.1"
 GROUP_NAME: Final = "dtn://all/~all"
+STREAM_GROUP: Final = "dtn://all/~stream"
+"""Of the same members, for `stream publish --to all`."""
 FRAME_BITS: Final = 1514 * 8
 PATIENCE_S: Final = 90.0
 TAG_BYTES: Final = 16
@@ -61,6 +63,8 @@ class NetSettings:
     is_multicast: bool = False
     is_blind: bool = False
     """The sender is told that nobody answers."""
+    is_signed: bool = False
+    """Nodes advertise what they know of the topology."""
     bearer_lines: tuple[str, ...] = ()
     """Further lines of each bearer's table."""
 
@@ -117,6 +121,8 @@ def make_text(lab: Lab, name: str, settings: NetSettings, keys: Path) -> str:
     lines = ["[node]", f'id = "dtn://{name}/"', f'state_dir = "{folder}/state"', "clock_trusted = true"]
     lines += ["[store]", 'quota = "1 GiB"', "[control]", f'socket = "{folder}/control.sock"', "[security]"]
     lines += [f'{key} = "{keys / file}"' for key, file in LINK_FILES.items()]
+    if settings.is_signed:
+        lines += [f'signing_{each} = "{keys / f"signing.{each}"}"' for each in ("key", "peers")]
     lines += ["[[bearer]]", f'name = "{BEARER}"', 'kind = "satcom"', where]
     if settings.floor_bps:
         lines += ['rate = "auto"', f'rate_min = "{settings.floor_bps} bit/s"']
@@ -133,7 +139,8 @@ def make_text(lab: Lab, name: str, settings: NetSettings, keys: Path) -> str:
                 lines.append(f'address = "{lab.topology.link(LINK).members[other].ip(4)}:{FOUNTAIN_PORT}"')
     if settings.is_multicast:
         members = ", ".join(f'"dtn://{each}/"' for each in settings.names()[1:])
-        lines += ["[[group]]", f'endpoint = "{GROUP_NAME}"', f"members = [{members}]"]
+        for endpoint in (GROUP_NAME, STREAM_GROUP):
+            lines += ["[[group]]", f'endpoint = "{endpoint}"', f"members = [{members}]"]
     return "\n".join([*lines, "[emcon]", 'boot_posture = "OPEN"', ""])
 
 

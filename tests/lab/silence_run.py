@@ -66,7 +66,8 @@ def daemon_rows() -> list[Row]:
 
 def radio_rows() -> list[Row]:
     """Of the fountain layer (scenarios/radio_rows.py): to a silent node, and what it says afterwards."""
-    blind = BLIND | {"is_blind": True, "bearer_lines": ["emcon_rtc = 0"]}
+    told = BLIND | {"bearer_lines": ["emcon_rtc = 0"]}
+    blind = told | {"is_blind": True}
     complete = [
         Bound("blind_complete_pct", at_least=99),
         Bound("frames_back", 0, 0),
@@ -76,10 +77,15 @@ def radio_rows() -> list[Row]:
     broken += [Bound(name, 1, 1) for name in ("flash_arrived", "single_arrived", "is_verified")]
     broken += [Bound(name, 0, 0) for name in ("routine_arrived", "others_arrived", "frames_afterwards")]
     leaving = [NONE, is_heard(), Bound("frames_early", 0, 0), Bound("is_in_order", 1, 1), Bound("complete", 200, 200)]
-    stopped = [Bound("complete", 2, 2), Bound("frames_back", 0, 0), Bound("frames_that_stopped", 1, 50)]
+    late = [
+        Bound("complete_pct", at_least=99),
+        Bound("complete_afterwards", 100, 100),
+        Bound("frames_back", 0, 0),
+        Bound("frames_that_stopped", 1, 50),
+    ]
     return [
         Row("1 MiB to a silent node", "blind", blind, {}, complete),
-        Row("acknowledged later", "deferred", BLIND, {}, stopped),
+        Row("acknowledged later", "deferred", told, {"count": 20, "rounds": 5, "is_told": True}, late),
         Row("broken by order", "breach", ORDERED, {}, broken),
         Row("speaking again", "leaving", ORDERED, {"count": 200}, leaving),
     ]

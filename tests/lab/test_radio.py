@@ -99,7 +99,7 @@ def test_after_an_outage_nothing_begins_anew(measured: dict[str, Any]) -> None:
 @with_lab
 def test_what_arrives_in_silence_is_acknowledged_afterwards(measured: dict[str, Any]) -> None:
     deferred = measured["deferred"]
-    assert (deferred["complete"], deferred["wrong"]) == (1, 0)
+    assert (deferred["complete_pct"], deferred["complete_afterwards"], deferred["wrong"]) == (100, 1, 0)
     assert deferred["frames_back"] == 0
     assert deferred["frames_that_stopped"] > 0
 

@@ -51,7 +51,14 @@ def add_parsers(commands: Commands, common: Parser) -> None:
     schedule.set_defaults(run=_schedule)
     emcon_break.add_parser(actions, common)
     emcon_plan.add_parser(actions, common)
-    verify = actions.add_parser("verify", parents=[common], help="compare the counters", epilog=_EPILOG)
+    verify = actions.add_parser(
+        "verify",
+        parents=[common],
+        help="compare the counters",
+        description="Compare what gate, device and node counted since the posture of each bearer changed. "
+        "Exit status 1 where they disagree, or nobody counts.",
+        epilog="example:\n  meshctl emcon verify",
+    )
     verify.set_defaults(run=emcon_verify.run)
 
 

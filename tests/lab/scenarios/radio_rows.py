@@ -23,7 +23,7 @@ from netns_lab.lab import Lab
 from netns_lab.mesh_node import FOUNTAIN_PORT
 from netns_lab.scenario import CHECKOUT, ScenarioContext
 from tests.lab.radio_net import LINK, MIB, PATIENCE_S, SENDER, NetSettings, RadioNet, radio_lab, settings_of
-from tests.lab.silence_measures import measure_breach, measure_leaving
+from tests.lab.silence_measures import measure_breach, measure_deferred, measure_leaving, measure_planned
 
 FLASH_BYTES: Final = 1024
 FLASH_EVERY_S: Final = 0.3
@@ -168,25 +168,6 @@ def measure_blind(net: RadioNet, client: Client, count: int = 100, size_mib: flo
     }
 
 
-def measure_deferred(net: RadioNet, client: Client, count: int = 2, size_mib: float = 1) -> Figures:
-    """Objects to a node that is silent for a while: how many frames it takes, afterwards, to stop the sender."""
-    net.nodes["b1"].meshctl("emcon", "set", "silent")
-    since_s = time.monotonic()
-    tags = [net.send(client, int(size_mib * MIB)) for _ in range(count)]
-    net.inboxes["b1"].wait(tags)
-    frames_back = net.left_frames("b1", since_s)
-    net.nodes["b1"].meshctl("emcon", "set", "unrestricted")
-    opened_s = time.monotonic()
-    net.wait_until_empty(client)
-    return {
-        "complete": sum(tag in net.inboxes["b1"].arrived for tag in tags),
-        "frames_back": frames_back,
-        "stopped_s": time.monotonic() - opened_s,
-        "frames_that_stopped": net.left_frames("b1", opened_s),
-        "wrong": net.inboxes["b1"].wrong,
-    }
-
-
 def wait_for_rest(net: RadioNet, tags: Sequence[bytes], payload_mib: float) -> None:
     """Until the sender has said nothing, and nothing has arrived, for a while; a shorter one when all is there."""
     until_s = time.monotonic() + PATIENCE_S + payload_mib * MIB * 16 / net.settings.rate_bps
@@ -303,6 +284,7 @@ MEASURES: Final[dict[str, Callable[..., Figures]]] = {
     "bad": measure_bad_input,
     "breach": measure_breach,
     "leaving": measure_leaving,
+    "planned": measure_planned,
 }
 
 

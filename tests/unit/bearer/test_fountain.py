@@ -12,7 +12,7 @@ from meshd.base.errors import LocalProtocolError
 from meshd.bearer.connection import accept, refuse
 from meshd.bearer.datagram_socket import TURN_DATAGRAMS, DatagramSocket
 from meshd.bearer.fountain_station import NOISE_PAUSE_S
-from meshd.bearer.sockets import Address
+from meshd.bearer.sockets import Address, BearerError
 from meshd.bundle.precedence import Precedence
 from meshd.bundle.supersession import Supersession
 from meshd.cl.fountain.sealer import Sealer
@@ -182,6 +182,35 @@ async def test_a_silent_node_hears_and_answers_afterwards(
     bravo.bearer.thaw()
     await alpha.told.until(lambda: acknowledged(alpha) == {row[0]})
     assert own in sent
+
+
+@pytest.mark.parametrize("is_counted", [False, True])
+async def test_each_datagram_leaves_by_itself_where_the_gate_counts(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, *, is_counted: bool
+) -> None:
+    alpha, bravo = make_pair()
+    await connect(nursery, alpha, bravo)
+    own, together = alpha.bearer.bound_address, []
+    send_run = DatagramSocket._send_run
+
+    def note(self: DatagramSocket, run: Sequence[bytes], place: Address) -> None:
+        if self.bound_address == own:
+            together.append(len(run))
+        send_run(self, run, place)
+
+    monkeypatch.setattr(DatagramSocket, "_send_run", note)
+    alpha.bearer.count(is_counted=is_counted)
+    alpha.bearer.thaw()
+    row = make_bundle(1, size_bytes=200_000)
+    alpha.bearer.send_bundles(make_link(BRAVO), [row])
+    await bravo.told.until(lambda: received(bravo) == [b"".join(row[1])])
+    assert (max(together) == 1) is is_counted
+
+
+async def test_who_has_no_neighbour_to_break_silence_for_says_what_to_do() -> None:
+    alone = Station(ALPHA, radio_settings(listen="127.0.0.1:0"), [])
+    with pytest.raises(BearerError, match="give a neighbour on it cl"):
+        alone.bearer.break_silence(4, None, 1)
 
 
 async def test_one_way_everything_counts_as_sent_after_its_passes(nursery: trio.Nursery) -> None:

@@ -15,7 +15,7 @@ from meshd.daemon.emission import EmissionControl, OrderRefusedError
 from meshd.emcon.order import OrderState
 from meshd.emcon.profile import UnknownProfileError
 from meshd.emcon.schedule import Schedule, ScheduleRow
-from meshd.emcon.settings import EmconSettings
+from meshd.emcon.settings import EmconProfile, EmconSettings
 from meshd.link.settings import Posture
 from meshd.linux.link_monitor import LinkChanged, RulesetChanged
 from tests.unit.daemon.fake_gate import FakeGate
@@ -318,6 +318,39 @@ async def test_reload_refuses_to_lose_the_profile_in_force(daemon: Daemon) -> No
     await daemon.control.reload(EmconSettings(PROFILES, OPEN, 9.0))
     assert daemon.gate.calls[-2:-1] == ["open lan None"]
     assert "open los 9.0" in daemon.gate.calls
+
+
+async def test_reload_opens_after_the_record_and_not_without(daemon: Daemon, autojump_clock: object) -> None:
+    looser = EmconSettings(PROFILES | {"silent": EmconProfile("silent", {"los": OPEN}, RX_ONLY)}, RX_ONLY, LEASE_S)
+    await daemon.control.start()
+    await daemon.control.order("silent", None, None, "uid 0")
+    daemon.gate.calls.clear()
+    daemon.is_log_full = True
+    await daemon.control.reload(looser)
+    assert not daemon.gate.is_open["los"]
+    assert not any(call.startswith("open") for call in daemon.gate.calls)
+    assert any("until the audit log takes an entry" in text for text in daemon.alarms)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(daemon.control.run)
+        await trio.sleep(3 * emission.RECORD_RETRY_S)
+        assert not any(call.startswith("open los") for call in daemon.gate.calls)
+        daemon.is_log_full = False
+        await trio.sleep(2 * emission.RECORD_RETRY_S)
+        nursery.cancel_scope.cancel()
+    calls = daemon.gate.calls
+    assert calls.index("on record") < calls.index(f"open los {LEASE_S}")
+    assert calls.count("on record") == 1
+
+
+async def test_reload_returns_when_what_it_opens_is_open(daemon: Daemon) -> None:
+    await daemon.control.start()
+    daemon.gate.calls.clear()
+    await daemon.control.reload(EmconSettings(PROFILES, OPEN, LEASE_S))
+    calls = daemon.gate.calls
+    assert calls.index("on record") < calls.index(f"open los {LEASE_S}")
+    await daemon.control.reload(EmconSettings(PROFILES, RX_ONLY, LEASE_S))
+    assert calls.count("on record") == 1
+    assert not daemon.gate.is_open["los"]
 
 
 def test_state_file_is_replaced_and_removed(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from meshd.emcon.gate import GateCounters
 from meshd.emcon.order import Source
 from meshd.emcon.policy import RETRY_S, EmconPolicy
 from meshd.emcon.profile import UnknownProfileError
-from meshd.emcon.settings import EmconSettings
+from meshd.emcon.settings import EmconProfile, EmconSettings
 from meshd.emcon.upkeep import TRIPWIRE_S
 from tests.unit.emcon.emcon_samples import (
     BEARERS,
@@ -346,8 +346,35 @@ def test_reload_with_the_profile_in_force_gone_is_refused(opened: Playbook) -> N
 def test_reload_brings_new_bearers_and_lease(opened: Playbook) -> None:
     bearers = (*BEARERS, make_bearer("hf", True))
     commands = opened.tell(SettingsChanged(EmconSettings(PROFILES, RX_ONLY, 3.0), bearers))
-    assert OpenGate("hf", 3.0) in commands
+    assert CloseGate(("hf",)) in commands
+    assert OpenGate("los", 3.0) in commands
+    assert OpenGate("hf", 3.0) in opened.tell(TimerFired(WALL_MS))
     assert opened.wake_at == opened.now + TRIPWIRE_S
+
+
+def test_new_settings_shut_at_once_and_open_when_that_is_on_record(playbook: Playbook) -> None:
+    playbook.boot(order_state("los-only"))
+    swapped = PROFILES | {"los-only": EmconProfile("los-only", {"sat": OPEN, "lan": OPEN}, RX_ONLY)}
+    commands = playbook.tell(SettingsChanged(EmconSettings(swapped, RX_ONLY, LEASE_S), BEARERS))
+    assert CloseGate(("dev-sat", "los")) in commands
+    assert [each.device for each in only(commands, OpenGate)] == ["lan"]
+    waiting = playbook.tell(TimerFired(WALL_MS, may_open=False))
+    assert (only(waiting, ChangePostures), playbook.policy.is_opening_due) == ([], True)
+    opening = playbook.tell(TimerFired(WALL_MS))
+    assert OpenGate("dev-sat", LEASE_S) in opening
+    assert playbook.policy.postures == {"sat": OPEN, "los": RX_ONLY, "lan": OPEN}
+    again = playbook.tell(TimerFired(WALL_MS, may_open=False))
+    assert (only(again, ChangePostures), playbook.policy.is_opening_due) == ([], False)
+
+
+def test_an_order_that_silences_forgets_what_new_settings_would_open(playbook: Playbook) -> None:
+    playbook.boot(order_state("quiet-radio"))
+    looser = PROFILES | {"quiet-radio": EmconProfile("quiet-radio", {}, OPEN)}
+    playbook.tell(SettingsChanged(EmconSettings(looser, RX_ONLY, LEASE_S), BEARERS))
+    playbook.order("silent")
+    playbook.tell(Persisted(1))
+    assert only(playbook.tell(TimerFired(WALL_MS)), OpenGate) == []
+    assert playbook.policy.postures == ALL_SILENT
 
 
 def test_reload_during_an_order_opens_nothing_of_it(playbook: Playbook) -> None:
