@@ -29,6 +29,7 @@ from meshd.bearer.sockets import Address, BearerError, format_address
 from meshd.bundle.eid import Eid
 from meshd.bundle.scan import scan_untrusted
 from meshd.bundle.stored_chunk import in_memory
+from meshd.bundle.supersession import time_of_use_ms
 from meshd.cl.fountain import events as cl
 from meshd.cl.fountain.breach import Breach
 from meshd.cl.fountain.datagram import Fault
@@ -68,6 +69,7 @@ class FountainStation:
         rng: random.Random,
         *,
         is_frozen: bool,
+        is_counted: bool,
     ) -> None:
         """`save_marks` blocks until they are on the disk. `links` and `places` grow by what is found."""
         self._settings = settings
@@ -92,8 +94,8 @@ class FountainStation:
         self._is_hurried = False
         self._pinned = PinnedEntries(settings.device, entries, self._problems)
         self._is_frozen = self._is_machine_frozen = is_frozen
-        self._is_broken = False
-        self._is_cloned = False
+        self._is_broken = self._is_cloned = False
+        self._is_counted = is_counted
         self._faults = FaultTeller(settings.name, report)
         self.lost_here = 0
         """Datagrams that the kernel did not take."""
@@ -135,7 +137,7 @@ class FountainStation:
             header = scan_untrusted(data)
             age_ms = dtn_ms - bundle.time_ms if header.age_ms is None else header.age_ms
             link.sent[bundle] = len(data)
-            expires_at = now + (header.lifetime_ms - age_ms) / 1000
+            expires_at = now + (time_of_use_ms(header.lifetime_ms, header.supersession) - age_ms) / 1000
             tier = None if header.supersession is None else header.supersession.tier
             out.append(cl.OutgoingRow(bundle, (data,), header.precedence, expires_at, tier))
             link.known_credit_bytes = max(link.known_credit_bytes - len(data), 0)
@@ -193,15 +195,15 @@ class FountainStation:
             self._is_broken = False
             self.machine.freeze()
             if self._socket is not None:
-                with contextlib.suppress(
-                    BearerError
-                ):  # then nothing leaves by it: the gate is shut, and no mark passes
-                    self._socket.set_mark(self._settings.mark, is_counted=False)
+                with contextlib.suppress(BearerError):  # the gate is shut then, and no mark passes
+                    self._socket.set_mark(self._settings.mark, is_counted=self._is_counted)
 
-    def thaw(self) -> None:
-        """The silence is over."""
+    def thaw(self, *, is_counted: bool) -> None:
+        """The silence is over; `is_counted`: the gate counts what leaves."""
+        self._is_counted, self._is_frozen = is_counted, False
         self._end_breach()
-        self._is_frozen = False
+        if self._socket is not None:
+            self._socket.is_counted = is_counted
         self._update_silence()
 
     def _update_silence(self) -> None:
@@ -241,7 +243,7 @@ class FountainStation:
                 await trio.sleep_forever()
 
     def _enter(self, sock: DatagramSocket) -> None:
-        self._socket = sock
+        self._socket, sock.is_counted = sock, self._is_counted
         self._problems.clear("listen")
         self._backoff.reset()
         self._update_silence()
@@ -376,8 +378,6 @@ class FountainStation:
         self._places.pop(node, None)
         self._voice.links_changed()
         self._report("neighbour.gone", {"bearer": self._settings.name, "node": node.uri})
-
-    # What goes wrong.
 
     def _stop_for_good(self) -> None:
         if not self._is_cloned:

@@ -13,6 +13,8 @@ from meshd.bundle import cbor
 from meshd.bundle.errors import BundleError
 
 KEY_MAX_BYTES: Final = 32
+CLOCK_MARGIN_MS: Final = 250
+"""Of the lifetime: clocks disagree. It is to arrive before this begins."""
 TIERS: Final = 3
 """Tier 0 is dropped last, the highest tier first."""
 
@@ -25,6 +27,11 @@ class Supersession(msgspec.Struct, frozen=True, gc=False, array_like=True):
     sequence: int
     tier: int
     """0 to 2."""
+
+
+def time_of_use_ms(lifetime_ms: int, supersession: Supersession | None) -> int:
+    """How long after its creation a bundle with such a block, or without, is of use."""
+    return lifetime_ms if supersession is None else lifetime_ms - min(CLOCK_MARGIN_MS, lifetime_ms // 2)
 
 
 def encode_supersession(value: Supersession) -> bytes:

@@ -98,7 +98,11 @@ class LiveLinks:
 
     def _seconds(self, link_id: LinkId, record: BundleRecord) -> float:
         metric = self._state.links.metric(link_id)
-        return 0.0 if metric is None else record.size_bytes * 8 / metric.rate_bps + metric.owd_s
+        if metric is None:
+            return 0.0
+        # What is not known for sure is no reason to give a bundle up.
+        owd_s = max(metric.owd_s - 2 * metric.owd_sigma_s, 0.0) if metric.is_owd_measured else 0.0
+        return record.size_bytes * 8 / metric.rate_bps + owd_s
 
     def _measure(self, link_id: LinkId, live: _LiveLink, now: float) -> None:
         passed_s = now - live.began

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cuts what a publisher ingests into pieces (DESIGN section 10): at key frames, at 100 ms, at 16 kB.
+"""Cuts what a publisher ingests into pieces (DESIGN section 10): at key frames, at 100 ms, at 32 kB.
 
 No byte is lost, changed or moved: the pieces of all cuts, each run in its place, are what came in. Packets and garbage
 never share a cut. Which tier a packet belongs to is decided by `tier_map.py`; numbers and times of the cuts go on where
@@ -10,10 +10,13 @@ from typing import Final
 
 from meshd.stream.piece import DURATION_MAX_MS, VERSION, Clock, Piece, PieceFlag, Tier
 from meshd.stream.tier_map import TierMap
+from meshd.stream.ts_packet import CLOCK_HZ
 from meshd.stream.ts_sync import GARBAGE, TsSync
 
-CUT_BYTES: Final = 16_000
+CUT_BYTES: Final = 32_000
 CUT_S: Final = 0.1
+CLOCK_STEP: Final = CLOCK_HZ // 20
+"""Clock references of a PID that follow closer are not told apart: a decoder needs one each 100 ms."""
 
 
 class Cutter:
@@ -32,6 +35,8 @@ class Cutter:
         self._runs: list[list[int]] = []
         """[tier, units] of it, in order."""
         self._clocks: list[Clock] = []
+        self._told: dict[int, int] = {}
+        """The clock reference that was told last, by PID."""
         self._began = now
         self._flags = PieceFlag(0)
 
@@ -84,13 +89,13 @@ class Cutter:
             pos = end
 
     def _take_packets(self, data: bytes, now: float, pieces: list[Piece]) -> None:
-        """Hot: once a packet."""
+        """Hot: once a packet, or a run of those that are alike."""
         unit = self._unit_bytes
         tiers = self.tiers
-        tier_of = tiers.tier_of
-        begin = 0
-        for pos in range(0, len(data), unit):
-            tier = tier_of(data, pos, unit)
+        pos = begin = 0
+        while pos < len(data):
+            alike = tiers.count_alike(data, pos, unit)
+            tier = tiers.tier_of(data, pos, unit)
             if tiers.starts_key_frame:
                 self._data += data[begin:pos]
                 begin = pos
@@ -100,13 +105,22 @@ class Cutter:
                 self._data += data[begin:pos]
                 begin = pos
                 self._close(now, pieces)
+                room = CUT_BYTES
             if not self._runs:
                 self._begin(now)
-            self._add(tier, 1)
+            count = min(alike, room // unit)
+            self._add(tier, count)
             if tiers.clock is not None and tier != Tier.METADATA:
-                at = (len(self._data) + pos - begin) // unit
-                self._clocks.append(Clock(at, *tiers.clock))
+                self._take_clock(Clock((len(self._data) + pos - begin) // unit, *tiers.clock))
+            pos += count * unit
         self._data += data[begin:]
+
+    def _take_clock(self, clock: Clock) -> None:
+        """Tell it in tier 0, unless the last one of its PID that was told will do."""
+        last = self._told.get(clock.pid)
+        if clock.is_discontinuous or last is None or not 0 <= clock.pcr - last < CLOCK_STEP:
+            self._told[clock.pid] = clock.pcr
+            self._clocks.append(clock)
 
     def _open_with_key_frame(self, now: float, pieces: list[Piece]) -> None:
         """Close the cut before a key frame, without the tables that stand right before it: they go with it."""

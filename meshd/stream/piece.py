@@ -23,7 +23,7 @@ VERSION: Final = 1
 STREAM_ID_BYTES: Final = 8
 SEQUENCE_MAX: Final = (1 << 40) - 1
 CUT_MAX_BYTES: Final = 1 << 16
-"""A cutter cuts at 16 kB; a reader takes up to this."""
+"""A cutter cuts at 32 kB; a reader takes up to this."""
 PIECE_MAX_BYTES: Final = CUT_MAX_BYTES + 8192
 """With all that is said of it."""
 RUNS_MAX: Final = 1024

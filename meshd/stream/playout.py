@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The jitter buffer of a receiver: pieces come as they come, bytes go out as they were ingested, a latency later.
 
-A cut is due its ingest time plus the offset of the publisher's clock (`sender_clock.py`) plus the latency, so the
-latency is what the network may add to its shortest way. What is there when a cut is due is given, over its duration;
+A cut is due its ingest time plus the offset of the publisher's clock (`sender_clock.py`) plus the latency: so it is
+shown the latency after it was ingested, or, where clocks do not agree, what the network may add to its shortest way.
+What is there when a cut is due is given, over its duration;
 what comes later is counted and is a matter of the archive. There is no waiting for what is missing and no catching up:
 after an outage the first piece that is in time is shown in its time. The clock of the programs is not looked at, so
 that jumps of it do no harm.
@@ -23,7 +24,7 @@ from meshd.stream.ts_packet import PACKET_BYTES
 HELD_MAX_BYTES: Final = 64 * 1024 * 1024
 """A minute of 8 Mbit/s. Pieces beyond are refused: they are in the archive."""
 HELD_CUTS_MAX: Final = 16_384
-TICK_S: Final = 0.01
+TICK_S: Final = 0.02
 """What is due within one is given together."""
 BURST_PACKETS: Final = 7
 """Packets that go out together: as many as fit a datagram of an Ethernet frame."""
@@ -93,9 +94,9 @@ class Playout:
         """In the buffer."""
         return self._held_bytes
 
-    def receive_piece(self, piece: Piece, now: float) -> Arrival:
-        """Take a piece that arrived live."""
-        self.clock.observe(piece.ingest_ms / 1000, now)
+    def receive_piece(self, piece: Piece, now: float, unix_s: float | None = None) -> Arrival:
+        """Take a piece that arrived live; `unix_s` is what the own clock shows."""
+        self.clock.observe(piece.ingest_ms / 1000, piece.duration_ms / 1000, now, unix_s)
         if self._is_late(piece, now):
             self.counts.late_pieces += 1
             return Arrival.LATE

@@ -63,6 +63,23 @@ class TierMap:
         self.starts_key_frame = False
         """The last packet begins one."""
 
+    def count_alike(self, data: bytes, pos: int, unit_bytes: int) -> int:
+        """So many units from `pos` on, at least one, have the tier of the first, and nothing else to tell. Hot."""
+        at, end = pos + PREFIX_BYTES[unit_bytes], len(data) - 3
+        high, low = data[at + 1], data[at + 2]
+        if high & 0xC0 or (high & 0x1F) << 8 | low in self._watched:
+            return 1
+        begin = at
+        while (
+            at < end
+            and data[at] == SYNC_BYTE
+            and data[at + 1] == high
+            and data[at + 2] == low
+            and not data[at + 3] & ADAPTATION_FIELD
+        ):
+            at += unit_bytes
+        return max((at - begin) // unit_bytes, 1)
+
     def tier_of(self, data: bytes, pos: int, unit_bytes: int) -> Tier:
         """The tier of the unit at `pos`; sets `clock` and `starts_key_frame`. Hot: once a packet."""
         at = pos + PREFIX_BYTES[unit_bytes]

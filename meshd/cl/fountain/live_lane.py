@@ -2,10 +2,10 @@
 """Live bundles (those with a supersession block): the lane that they wait in, and how much repair their objects get.
 
 They have a deadline, their lifetime. What can't arrive before it is dropped, not sent; repair stops when it would come
-too late. Metadata goes before key frames and these before the rest, the newest first, in objects that hold little:
-nobody waits for company. How sure a burst of symbols has to be follows from how many requests for repair there is
-still time for: on the first ones little is spent, on the last one much. The low tiers have repair ahead always, for all
-others lean on them.
+too late. Metadata goes before key frames and these before the rest, the newest first, in objects that take little
+time: what is there goes together, nobody waits for company. How sure a burst of symbols has to be follows from how many
+requests for repair there is still time for: on the first ones nothing or little is spent, on the last one much. Objects
+of low tiers alone, which a link has that is short, have repair ahead always, for all others lean on them.
 """
 
 from bisect import insort
@@ -16,16 +16,18 @@ from meshd.cl.fountain.lane import Lane, PeerOf, Waiting
 from meshd.cl.fountain.object_format import BUNDLE_HEAD_BYTES, head_bytes
 from meshd.cl.fountain.outgoing_object import OutgoingObject
 from meshd.cl.fountain.path_meter import PathMeter
-from meshd.cl.fountain.repair import CERTAIN, IDLE, LIKELY, SURE
+from meshd.cl.fountain.repair import CERTAIN, IDLE, MEAN, PLAIN, SAFE, SURE
 
 LAST_TIER: Final = 2
-COMPANY_AIR_S: Final = 0.02
+COMPANY_AIR_S: Final = 0.1
 """Bundles that share an object take no longer at the bearer's rate."""
 REPORT_S: Final = 0.03
 """Besides its way a report takes about so long, for it waits for others to be reported."""
+CHANCE_S: Final = 0.02
+"""So long before it is too late an object is looked at once more."""
 LOSS_FREE: Final = 0.002
 """Below this nothing is sent ahead, while there is time for a request."""
-_FAILURES: Final = ((CERTAIN, CERTAIN, IDLE), (CERTAIN, IDLE, SURE), (IDLE, SURE, LIKELY))
+_FAILURES: Final = ((CERTAIN, IDLE, SURE), (CERTAIN, SURE, MEAN), (SAFE, PLAIN, PLAIN))
 """By tier: the chance that a burst fails after which there is time for no request, for one, and for more."""
 _TIER_RANK: Final = 1 << 48
 _FIRST: Final = 1
@@ -83,15 +85,15 @@ class LiveLane(Lane):
         ]
 
     def take_bundles(self, room_bytes: int) -> list[Waiting]:
-        """The first bundle, and those of its tier behind it for the same nodes, as far as they take little time."""
+        """The first bundle, and those behind it for the same nodes, as far as they take little time."""
         room_bytes = min(room_bytes, int(COMPANY_AIR_S / self.seconds_per_byte))
-        order, _, first = self._ordered.pop()
+        _, _, first = self._ordered.pop()
         taken = [first]
         room_bytes -= head_bytes(len(first.nodes)) + BUNDLE_HEAD_BYTES + first.size_bytes
         while self._ordered:
-            next_order, _, following = self._ordered[-1]
+            _, _, following = self._ordered[-1]
             room_bytes -= BUNDLE_HEAD_BYTES + following.size_bytes
-            if room_bytes < 0 or next_order != order or following.nodes != first.nodes:
+            if room_bytes < 0 or following.nodes != first.nodes:
                 break
             taken.append(self._ordered.pop()[2])
         self.waiting_bytes -= sum([each.size_bytes for each in taken])
@@ -118,20 +120,28 @@ def live_failure(
     """The chance of failing that symbols for such a need may have, those in flight included; None: no more are sent,
     for they would come too late, or those in flight may do and there is time to hear of that.
     """
-    left_s = item.expires_at - now - need * item.symbol_bytes * seconds_per_byte - way.rtt_s / 2
-    if left_s < 0:
+    last_at = _last_at(item, need, way, seconds_per_byte)
+    if now > last_at:
         return None
-    requests = int(left_s / (way.rtt_s + way.rtt_s / 8 + REPORT_S))
-    if requests and in_flight >= need:
+    round_s = way.rtt_s + way.rtt_s / 8 + REPORT_S
+    if in_flight >= need and now < item.sent_at + round_s <= last_at:
         return None
+    requests = int((last_at - now) / round_s)
     if requests and way.loss < LOSS_FREE:
-        return LIKELY
-    tier = LAST_TIER if item.tier is None else item.tier
-    failure = _FAILURES[tier][min(requests, 2)]
-    if need < item.source_symbols:  # a remainder is small, and so is a margin on it
-        return CERTAIN if requests == 0 else min(failure, SURE)
-    return failure
+        return PLAIN
+    return _FAILURES[LAST_TIER if item.tier_last is None else item.tier_last][min(requests, 2)]
+
+
+def last_chance_at(item: OutgoingObject, need: int, way: PathMeter, seconds_per_byte: float, now: float) -> float:
+    """When to look at it for the last time, though nothing was heard: a little before all would come too late."""
+    at = _last_at(item, need, way, seconds_per_byte) - CHANCE_S
+    return at if at > now else float("inf")
+
+
+def _last_at(item: OutgoingObject, need: int, way: PathMeter, seconds_per_byte: float) -> float:
+    """What leaves later comes too late."""
+    return item.expires_at - need * item.symbol_bytes * seconds_per_byte - way.owd_s
 
 
 def _least_owd_s(nodes: Sequence[int], peer_of: PeerOf) -> float:
-    return min([peer_of(node).meter.rtt_s for node in nodes], default=0.0) / 2
+    return min([peer_of(node).meter.owd_s for node in nodes], default=0.0)

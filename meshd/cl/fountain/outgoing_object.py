@@ -68,7 +68,7 @@ class OutgoingObject:
         scope: int,
         bundles: Sequence[BundleKey],
         expires_at: float,
-        tier: int | None = None,
+        tiers: tuple[int | None, int | None] = (None, None),
     ) -> None:
         self.number = number
         """In the order of opening."""
@@ -82,9 +82,9 @@ class OutgoingObject:
         """The destination, as lanes name it."""
         self.bundles = bundles
         self.expires_at = expires_at
-        self.tier = tier
-        """Of its bundles, which are live."""
-        self.stops_at = float("inf") if tier is None else expires_at
+        self.tier, self.tier_last = tiers
+        """The lowest and the highest of its bundles, which are live."""
+        self.stops_at = float("inf") if self.tier is None else expires_at
         """From then on nothing of it is in time."""
         self.is_urgent = precedence >= Precedence.FLASH
         self.receivers: dict[int, Receiver] = {}
@@ -100,6 +100,8 @@ class OutgoingObject:
         """A thread makes repair symbols of it."""
         self.repair_source: RepairSource | None = None
         self.repairs: Sequence[bytes] = ()
+        self.sent_at = float("-inf")
+        """When its last symbol left."""
         self._next_esi = 0
         self._counters: list[int] = []
         """Of the datagrams that carried its symbols."""

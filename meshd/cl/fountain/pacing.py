@@ -8,6 +8,9 @@ buffer and CATCH_UP_S; time in which there was nothing to send is not saved up.
 from typing import Final
 
 CATCH_UP_S: Final = 0.05
+TURN_S: Final = 0.001
+"""Where datagrams follow closer on each other than this, several leave in a turn."""
+TURN_BYTES: Final = 1500
 
 
 class Pacer:
@@ -31,8 +34,9 @@ class Pacer:
             self._next_at = now + (self._next_at - now) * self._seconds_per_byte / before
 
     def ready_at(self) -> float:
-        """When the next datagram may leave; in the past: now."""
-        return self._next_at
+        """When to send again; in the past: now. On a fast bearer a little after the next datagram may leave."""
+        turn_s = min(TURN_S - TURN_BYTES * self._seconds_per_byte, self._catch_up_s / 2)
+        return self._next_at + max(turn_s, 0.0)
 
     def may_send(self, now: float) -> bool:
         """True when it may leave now."""

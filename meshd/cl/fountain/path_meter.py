@@ -26,6 +26,8 @@ DISORDER_S: Final = 0.08
 RTT_WEIGHT: Final = 8
 DEVIATION_WEIGHT: Final = 4
 """RFC 6298: an eighth of each new sample, and a quarter of how far it is off."""
+SHORTEST_WEIGHT: Final = 64
+"""The shortest round trip grows by this part of how far a longer one is off."""
 
 
 class PathMeter:
@@ -45,11 +47,18 @@ class PathMeter:
         self.loss = LOSS_BEGIN
         self.rtt_s = rtt_s
         self.rtt_deviation_s = rtt_s / 2
+        self._shortest_s = 0.0
+        """Of the round trips of late; nothing until there was one."""
         self.count = LossCount()
         """For the link's score: what the node says of its loss, as far as its acknowledgements leave room for it."""
         self.sent = 0
         self.lost = 0
         """Since the start: datagrams that a report has covered, and those of them that did not arrive."""
+
+    @property
+    def owd_s(self) -> float:
+        """So long at least a datagram is on its way, as far as that is known."""
+        return self._shortest_s / 2
 
     def note_sent(self, counter: int, now: float) -> None:
         """A datagram for this node, or for all, leaves."""
@@ -98,6 +107,8 @@ class PathMeter:
         if not self._is_measured:
             self._is_measured = True
             self.rtt_s, self.rtt_deviation_s = sample_s, sample_s / 2
+            self._shortest_s = sample_s
+        self._shortest_s = min(sample_s, self._shortest_s + (sample_s - self._shortest_s) / SHORTEST_WEIGHT)
         self.rtt_deviation_s += (abs(sample_s - self.rtt_s) - self.rtt_deviation_s) / DEVIATION_WEIGHT
         self.rtt_s += (sample_s - self.rtt_s) / RTT_WEIGHT
 

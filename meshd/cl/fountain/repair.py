@@ -5,10 +5,11 @@ A receiver that needs n more symbols gets n of T with the wanted probability whe
 T is where the lower tail of Binomial(T, 1 - p) falls below what may fail. Small n are summed exactly; for large ones
 the normal approximation (n + z sqrt(n p)) / (1 - p) differs by less than a symbol.
 
-Why three chances of failing: bulk (`LIKELY`) aims below the mean, since a symbol too many costs air time that the next
+Why several chances: bulk (`LIKELY`) aims below the mean, since a symbol too many costs air time that the next
 object wants, while a symbol too few costs nothing but a round trip that the next object fills; the remainder of an
 object (`SURE`) is small, and so is a margin on it; an urgent object, or the last before the link falls idle
-(`CERTAIN`), is worth more than the air time.
+(`CERTAIN`), is worth more than the air time. Of live objects `live_lane.py` says how sure they have to be: nothing but
+the need itself (`PLAIN`) while there is time to hear of what was lost.
 """
 
 import math
@@ -19,20 +20,24 @@ LIKELY: Final = 0.84
 SURE: Final = 0.1
 CERTAIN: Final = 0.0009
 IDLE: Final = 0.01
-"""Chances that one burst of symbols is not enough: of bulk, of its remainder, of urgent objects, on an idle link."""
+"""Chances that one burst of symbols is not enough: of bulk, of its remainder, of urgent objects, on an idle link;"""
+PLAIN: Final = 1.0
+MEAN: Final = 0.5
+SAFE: Final = 0.004
+"""of live objects besides: with nothing ahead, with what is lost as a rule ahead, and for the last time."""
 
 LOSS_MAX: Final = 0.75
 """Above this the link is as good as dead: nobody sends more than four times the need."""
 _EXACT_MAX: Final = 12
-_SIGMAS: Final = {LIKELY: -1.0, SURE: 1.28, IDLE: 2.33, CERTAIN: 3.12}
+_SIGMAS: Final = {LIKELY: -1.0, MEAN: 0.0, SURE: 1.28, IDLE: 2.33, SAFE: 2.65, CERTAIN: 3.12}
 _STEPS: Final = 200
 """Steps of loss that are told apart, so that the cache hits."""
 
 
 def symbols_to_send(need: int, loss: float, failure: float) -> int:
     """How many symbols to send in all so that `need` of them arrive but for this chance of failure."""
-    if need <= 0:
-        return 0
+    if need <= 0 or failure == PLAIN:
+        return max(need, 0)
     step = math.ceil(min(loss, LOSS_MAX) * _STEPS)
     if need <= _EXACT_MAX:
         return _exact(need, step, failure)

@@ -21,7 +21,7 @@ from meshd.cl.fountain.events import FailureReason, OutgoingRow
 from meshd.cl.fountain.fountain_code import FountainCode, fit_symbol, make_repairs
 from meshd.cl.fountain.frames import GROUP_MAX, MEMBERS_MAX, OBJECT_ID_BYTES, Group
 from meshd.cl.fountain.lane import Lane, PeerOf, Waiting
-from meshd.cl.fountain.live_lane import LiveLane, live_failure
+from meshd.cl.fountain.live_lane import LiveLane, last_chance_at, live_failure
 from meshd.cl.fountain.object_format import (
     BUNDLE_HEAD_BYTES,
     PIECE_HEAD_BYTES,
@@ -110,15 +110,15 @@ class Sender:
         elif bundle is None or not all(self._may_join(item) for item in bundle.objects):
             self._begin(shared if bundle is None else own, row, node, now)
         else:
-            self._join(bundle, node, now)
+            self._join(bundle, node)
 
-    def _join(self, bundle: Bundle, node: int, now: float) -> None:
+    def _join(self, bundle: Bundle, node: int) -> None:
         """A further receiver of a bundle that waits or is under way."""
         self.bundles.join(bundle, node)
         self._groups = self._groups % GROUP_MAX + 1
         for item in bundle.objects:
             item.set_group(Group(self._groups, tuple(bundle.left)[:MEMBERS_MAX]))
-            self._add_receiver(item, node, now)
+            self._add_receiver(item, node)
 
     def _may_join(self, item: OutgoingObject) -> bool:
         """False when an object is done, or has other bundles too: who comes later gets one of its own."""
@@ -168,13 +168,11 @@ class Sender:
         self._now = now
         item = self._next_object(now)
         if item is None and not self._is_idle_served:
-            self._is_idle_served = True
-            for each in self._objects.values():
-                self._grant(each, is_idle=True)
+            self.grant_all(is_idle=True)
             item = self._next_object(now)
         if item is None:
             return None
-        self._last = item
+        self._last, item.sent_at = item, now
         self.symbols_sent += 1
         esi, data = item.take_symbol(counter)
         self.source_sent += esi < item.source_symbols
@@ -234,7 +232,9 @@ class Sender:
             self._lane_of[item.lane_key].make_ready(item)
 
     def _live_failure(self, item: OutgoingObject, node: int, need: int, in_flight: int) -> float | None:
-        return live_failure(item, need, in_flight, self._peer_of(node).meter, self._seconds_per_byte, self._now)
+        way = self._peer_of(node).meter
+        self._sweep_at = min(self._sweep_at, last_chance_at(item, need, way, self._seconds_per_byte, self._now))
+        return live_failure(item, need, in_flight, way, self._seconds_per_byte, self._now)
 
     def _loss_to(self, node: int) -> float | None:
         return self._peer_of(node).loss
@@ -249,8 +249,7 @@ class Sender:
         if head_bytes(len(nodes)) + BUNDLE_HEAD_BYTES + taken[0].size_bytes > room_bytes:
             self._open_pieces(lane, taken[0], now)
             return
-        data = pack_bundles(lane.precedence, nodes, [each.chunks for each in taken])
-        self._open_object(lane, data, taken, now)
+        self._open_object(lane, pack_bundles(lane.precedence, nodes, [each.chunks for each in taken]), taken, now)
 
     def _open_pieces(self, lane: Lane, waiting: Waiting, now: float) -> None:
         """Cut a large bundle into objects of like size."""
@@ -263,24 +262,23 @@ class Sender:
         self._numbers += 1
         expires_at = max(each.expires_at for each in taken)
         keys = [each.key for each in taken]
-        object_id = self._rng.randbytes(OBJECT_ID_BYTES)
+        object_id, tiers = self._rng.randbytes(OBJECT_ID_BYTES), (taken[0].tier, taken[-1].tier)
         item = OutgoingObject(
-            self._numbers, object_id, data, symbol_bytes, lane.precedence, lane.scope, keys, expires_at, taken[0].tier
+            self._numbers, object_id, data, symbol_bytes, lane.precedence, lane.scope, keys, expires_at, tiers
         )
         self._under_way.add(item)
         for key in keys:
             self.bundles.open(key, item)
         for node in taken[0].nodes:
-            self._add_receiver(item, node, now)
+            self._add_receiver(item, node)
         losses = [self._loss_to(node) or 0.0 for node in taken[0].nodes]
         if item.source_symbols > 1 and max(losses) > LOSS_FREE and len(data) >= THREAD_BYTES:
             self._encode(item)
 
-    def _add_receiver(self, item: OutgoingObject, node: int, now: float) -> None:
+    def _add_receiver(self, item: OutgoingObject, node: int) -> None:
         receiver = item.add_receiver(node, is_blind=node in self.blind)
         if receiver.is_blind:
             receiver.begin_blind(self._settings.blind_overhead, self._settings.emcon_rtc)
-        self._sweep_at = min(self._sweep_at, now + SWEEP_S)
         self._grant(item)
 
     # Repair symbols.
@@ -366,11 +364,11 @@ class Sender:
                     receiver.begin_blind(self._settings.blind_overhead, self._settings.emcon_rtc)
         self.grant_all()
 
-    def grant_all(self) -> None:
-        """A dead node is heard again, or silent: look anew at what may be sent."""
-        self._is_idle_served = False
+    def grant_all(self, *, is_idle: bool = False) -> None:
+        """The link is idle, or a dead node is heard again, or silent: look anew at what may be sent."""
+        self._is_idle_served = is_idle
         for item in list(self._objects.values()):
-            self._grant(item)
+            self._grant(item, is_idle=is_idle)
 
     # Time.
 
@@ -384,6 +382,8 @@ class Sender:
             for node in nodes:
                 self._give_up(key, node, FailureReason.EXPIRED)
         for item in list(self._objects.values()):
+            if item.tier is not None:
+                self._grant(item)
             for node, receiver in list(item.receivers.items()):
                 if receiver.is_blind and receiver.blind_left == 0:
                     self._pass_on(item, node, receiver, now)

@@ -12,9 +12,11 @@ import trio
 
 from meshd.daemon.dtn_clock import monotonic_s
 from meshd.daemon.streams.publication import Publication
-from meshd.daemon.streams.udp_socket import UdpInput
+from meshd.daemon.streams.udp_socket import TURN_DATAGRAMS, UdpInput
 from meshd.stream.rtp import RtpError, RtpOrder, parse_rtp_untrusted
 
+GATHER_S: Final = 0.015
+"""What comes within this time is taken together."""
 LOOK_S: Final = 2.0
 """After so long without what should be there it is told."""
 
@@ -79,7 +81,9 @@ class Ingest:
                 nursery.start_soon(self._look)
                 while True:
                     await trio.lowlevel.wait_readable(self._socket.socket)
-                    self._take(self._socket.receive())
+                    while datagrams := self._socket.receive():
+                        self._take(datagrams)
+                        await trio.sleep(GATHER_S if len(datagrams) < TURN_DATAGRAMS else 0)
         finally:
             self._socket.close()
 

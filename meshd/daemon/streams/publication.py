@@ -137,7 +137,7 @@ class Publication:
         if is_crowded or not self._means.may_send():
             self.unsent_pieces += 1
             return []
-        live, lifetime_ms = supersession(piece, latency_ms), live_lifetime_ms(latency_ms)
+        live, lifetime_ms = supersession(piece, latency_ms), live_lifetime_ms(piece, latency_ms)
         return [Letter(receiver, encoded, terms.precedence, lifetime_ms, live) for receiver in self.receivers]
 
     def _send_manifest(self, manifest: Manifest) -> None:

@@ -30,8 +30,8 @@ from meshd.stream.piece import Piece
 
 STREAMS_MAX: Final = 256
 """Published and received ones in the archive."""
-TICK_S: Final = 0.02
-"""Of a publisher: a cut is closed so late at most."""
+TICK_S: Final = 0.05
+"""Of a publisher: a cut is closed so late at most, when nothing comes in that would close it."""
 LOOK_S: Final = 0.2
 """Between two looks at what is missing and what is asked for."""
 

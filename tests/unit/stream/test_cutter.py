@@ -101,7 +101,8 @@ def test_begins_of_key_frames(role: Role, unit: str, is_key: bool) -> None:
 def test_clocks_of_frames_are_told_in_tier_0() -> None:
     pieces = cut(GROUP)
     clocks = [clock for piece in pieces for clock in piece.clocks]
-    assert [clock.pcr for clock in clocks] == [900_000 * number for number in range(1, 13)]
+    # Every second one of these frames, which follow each other by 33 ms.
+    assert [clock.pcr for clock in clocks] == [900_000 * number for number in range(1, 13, 2)]
     for piece in pieces:
         whole = cut_bytes(part for part in pieces if part.sequence == piece.sequence)
         for clock in piece.clocks:

@@ -82,8 +82,10 @@ def test_key_frames_and_klv_alone_are_a_stream_without_jumps() -> None:
     packets = [parse_packet_untrusted(data[pos : pos + 188]) for pos in range(0, len(data), 188)]
     source = [parse_packet_untrusted(DATA[pos : pos + 188]) for pos in range(0, len(DATA), 188)]
     clocks = [packet.pcr for packet in source if packet.pcr is not None]
-    assert [packet.pcr for packet in packets if packet.pcr is not None] == clocks
-    assert playout.render.clocks_given == len(clocks) - len(keys)
+    given_ = [packet.pcr for packet in packets if packet.pcr is not None]
+    assert set(given_) <= set(clocks)
+    assert all(0 < later - sooner <= 0.1 * 27_000_000 for sooner, later in pairwise(given_))
+    assert playout.render.clocks_given == len(given_) - len(keys)
     assert {packet.pid for packet in packets} == {0, 0x1000, 0x100, 0x101}
 
 

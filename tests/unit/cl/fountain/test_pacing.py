@@ -3,6 +3,8 @@
 
 import random
 
+import pytest
+
 from meshd.cl.fountain.pacing import CATCH_UP_S, Pacer
 
 RATE_BPS = 1_000_000
@@ -45,6 +47,20 @@ def test_no_burst_beyond_the_modem_or_after_a_rest() -> None:
     pacer = Pacer(RATE_BPS, HEADER_BYTES, 10**6)
     pacer.rest(10.0)
     assert _burst(pacer, 10.0) == 1
+
+
+def test_on_a_fast_bearer_several_leave_in_a_turn_and_the_rate_is_kept() -> None:
+    for rate_bps, burst_bytes in ((100_000_000, 16_384), (1_000_000_000, 16_384)):
+        pacer = Pacer(rate_bps, 0, burst_bytes)
+        pacer.rest(0.0)
+        now, sent, turns = 0.0, 0, 0
+        while now < 1.0:
+            sent += _burst(pacer, now)
+            turns += 1
+            now = pacer.ready_at()
+        assert sent * 8000 / rate_bps == pytest.approx(1.0, rel=0.01)
+        assert sent > 3 * turns
+        assert _burst(Pacer(rate_bps, 0, burst_bytes), now) <= burst_bytes / 1000 + 1
 
 
 def _burst(pacer: Pacer, now: float) -> int:

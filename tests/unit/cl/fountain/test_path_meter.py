@@ -72,3 +72,16 @@ def test_a_node_that_starts_anew_counts_from_the_beginning() -> None:
     meter.restart()
     meter.take_report(_report(199, 3), 3.0)
     assert meter.loss < LOSS_BEGIN
+
+
+def test_the_shortest_way_is_that_of_late_and_nothing_before_one_was_measured() -> None:
+    meter = PathMeter(0.6)
+    assert meter.owd_s == 0.0
+    ways = [2.0, 0.3, *[0.4] * 300]
+    for counter, rtt_s in enumerate(ways):
+        meter.note_sent(counter, float(counter))
+        meter.take_report(_report(counter, counter + 1), counter + rtt_s)
+        if counter == 1:
+            assert meter.owd_s == pytest.approx(0.15)
+            assert meter.rtt_s > 1.0
+    assert meter.owd_s == pytest.approx(0.2, abs=0.002)
