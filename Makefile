@@ -3,7 +3,7 @@
 # Each target sets up by itself what it needs; see tools/setup.sh. Prerequisites: make and python3 >= 3.11.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compiled test-compiled demo test bench bench-compare soak fuzz lint lab-full clean
+.PHONY: help setup compiled test-compiled demo demo-fmv test bench bench-compare soak fuzz lint lab-full clean
 
 PYTHON ?= python3 python3.13 python3.12 python3.11
 export PYTHON
@@ -22,17 +22,21 @@ demo: ## three daemons carry a file across a cut link and one falls silent; FILE
 	@tools/setup.sh demo
 	@$(BIN)/python netns-lab/lab run demo $${FILE:+--file "$$FILE"}
 
+demo-fmv: ## a video goes live over SATCOM that is cut and over a slow radio, then both archives fill; ends with pictures
+	@tools/setup.sh video
+	@$(BIN)/python netns-lab/lab run demo_fmv
+
 test: ## all tests: unit, simulation and interoperation in parallel, lab and bench one by one
 	@tools/setup.sh test
 	@$(PYTEST) -n 2 tests/unit tests/sim tests/fuzz tests/interop
 	@$(PYTEST) tests/lab tests/bench
 
 bench: ## the benchmarks at full length: tables, targets, ratios to a bare TCP copy and to dd, JSON
-	@tools/setup.sh demo
+	@tools/setup.sh video
 	@$(BIN)/python -m tests.bench.all
 
 bench-compare: ## the same, and what changed against tests/bench/BASELINE.json
-	@tools/setup.sh demo
+	@tools/setup.sh video
 	@$(BIN)/python -m tests.bench.all --compare
 
 # Of `make soak`: how long.
@@ -66,7 +70,7 @@ COMPILED_TESTS := $(addprefix tests/unit/,bundle cl node routing store)
 test-compiled: compiled ## the unit tests of the core against the compiled form
 	@PYTHONPATH=build/compiled:. PYTHONSAFEPATH=1 $(PYTEST) -n 2 -o pythonpath="build/compiled . netns-lab" $(COMPILED_TESTS)
 
-lab-full: ## long tables outside of CI: seeds, a virtual day, routing beside an oracle, 1 000 kill -9, FLASH during 1 GiB, radio links, silence, order of links, every scenario
+lab-full: ## long tables outside of CI: seeds, a virtual day, routing beside an oracle, 1 000 kill -9, FLASH during 1 GiB, radio links, silence, video, order of links, every scenario
 	@tools/setup.sh test
 	@MESHD_SIM_SEEDS=0-1999 $(PYTEST) -q -n 2 tests/sim/test_core_simulation.py
 	@MESHD_STORE_SEEDS=0-9999 $(PYTEST) -q -n 2 tests/unit/store/test_crashes.py
@@ -76,6 +80,8 @@ lab-full: ## long tables outside of CI: seeds, a virtual day, routing beside an 
 	@$(BIN)/python -m tests.lab.overtake_run --mib 1024 --rate 200
 	@$(BIN)/python -m tests.lab.radio_run
 	@$(BIN)/python -m tests.lab.silence_run
+	@tools/setup.sh video
+	@$(BIN)/python -m tests.lab.video_run
 	@$(BIN)/python netns-lab/lab run tests/lab/scenarios/predicted_order.py full
 	@$(BIN)/python -m tests.interop.peers_run
 	@$(BIN)/python netns-lab/lab run --all

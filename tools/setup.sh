@@ -3,7 +3,7 @@
 #
 # Makes the checkout ready: missing Debian packages, then the virtual environment in .venv.
 #
-#   tools/setup.sh [venv | demo | lint | test | fuzz | compile]     default: venv
+#   tools/setup.sh [venv | demo | video | lint | test | fuzz | compile]     default: venv
 #
 # As root, missing packages are installed by apt. An ordinary user gets one line that names them all. The virtual
 # environment is stamped with a hash of what it was made from: a second run does nothing, and one that was interrupted
@@ -14,8 +14,8 @@ cd "$(dirname "$0")/.."
 
 purpose=${1:-venv}
 case $purpose in
-    venv | demo | lint | test | fuzz | compile) ;;
-    *) echo "setup: unknown purpose '$purpose'; known are venv, demo, lint, test, fuzz, compile" >&2; exit 2 ;;
+    venv | demo | video | lint | test | fuzz | compile) ;;
+    *) echo "setup: unknown purpose '$purpose'; known are venv, demo, video, lint, test, fuzz, compile" >&2; exit 2 ;;
 esac
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -53,13 +53,22 @@ needs() { # COMMAND PACKAGE
 
 "$python" -c 'import ensurepip, venv' 2>/dev/null || missing="$(basename "$python")-venv"
 case $purpose in
-    demo | test)
+    demo | video | test)
         needs ip iproute2
         needs tc iproute2
         needs nft nftables
         needs unshare util-linux
         ;;
 esac
+case $purpose in
+    video | test)
+        needs ffmpeg ffmpeg
+        needs ffmpeg fonts-dejavu-core # what it writes into pictures with
+        ;;
+esac
+if [ "$purpose" = video ]; then
+    needs srt-live-transmit srt-tools
+fi
 if [ "$purpose" = test ]; then
     needs babeld babeld
     needs mandoc mandoc

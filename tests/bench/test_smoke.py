@@ -15,9 +15,9 @@ import pytest
 from tests.bench.support.harness import SHARE_VARIABLE
 
 FOLDER = Path(__file__).resolve().parent
-ELSEWHERE = {"all.py", "emcon.py", "mesh.py", "satcom.py"}
-"""`all.py` runs the others; what emcon.py, mesh.py and satcom.py measure is tested in tests/lab, by test_silence.py,
-test_failover.py and test_radio.py."""
+ELSEWHERE = {"all.py", "emcon.py", "fmv.py", "mesh.py", "satcom.py"}
+"""`all.py` runs the others; what emcon.py, fmv.py, mesh.py and satcom.py measure is tested in tests/lab, by
+test_silence.py, test_video.py, test_failover.py and test_radio.py."""
 SCRIPTS = [
     path.name
     for path in sorted(FOLDER.glob("[!_]*.py"))

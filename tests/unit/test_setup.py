@@ -47,7 +47,7 @@ def test_one_line_names_all_missing_packages(poor_path: str) -> None:
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("setup: missing Debian packages")
     names = result.stderr.split(": ")[-1].split()
-    assert {"mandoc", "tshark", "systemd"} <= set(names)
+    assert {"mandoc", "tshark", "systemd", "ffmpeg", "fonts-dejavu-core"} <= set(names)
     assert len(names) == len(set(names))
 
 
@@ -65,7 +65,7 @@ def test_a_python_that_is_too_old_is_not_used(poor_path: str) -> None:
 def test_an_unknown_purpose_is_a_usage_error(poor_path: str) -> None:
     result = run(poor_path, "everything")
     assert result.returncode == 2
-    assert "known are venv, demo, lint, test" in result.stderr
+    assert "known are venv, demo, video, lint, test" in result.stderr
 
 
 @pytest.mark.parametrize("script", ["tools/setup.sh", "tools/bare-debian.sh", ".ci/run"])

@@ -168,20 +168,23 @@ def _list(args: Namespace, out: Output) -> int:
             out.data(row)
         return 0
     out.table(
-        ("NAME", "STATE", "FROM", "BEGAN", "ARCHIVED", "COMPLETE", "LABEL", "ID"),
+        ("NAME", "HERE", "STATE", "FROM", "BEGAN", "SIZE", "ARCHIVE", "LABEL", "ID"),
         [_list_row(row) for row in rows],
     )
     return 0
 
 
 def _list_row(row: dict[str, Any]) -> tuple[Any, ...]:
+    from meshd.ctl.stream_stats import archived, here
+
     return (
         row["name"],
+        here(row),
         row["state"],
         row["source"],
         instant(row["began_ms"]),
         size(row["archived_bytes"]),
-        f"{row['whole_spans']}/{row['spans']}" + (" (all)" if row["is_complete"] else ""),
+        archived(row),
         row["label"],
         row["stream"],
     )

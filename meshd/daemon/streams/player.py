@@ -4,6 +4,7 @@
 An output that can't take what is due loses it, and holds up nobody else; a client that does not read loses the oldest.
 """
 
+import bisect
 import math
 from collections import deque
 from collections.abc import Callable
@@ -15,12 +16,14 @@ from meshd.daemon.dtn_clock import monotonic_s, wall_ms
 from meshd.daemon.streams.udp_socket import UdpOutput
 from meshd.stream.klv_clock import KlvClock
 from meshd.stream.piece import Piece, Tier
-from meshd.stream.playout import Arrival, Playout
+from meshd.stream.playout import TICK_S, Arrival, Playout
 
 READER_MAX_BYTES: Final = 4 * 1024 * 1024
 """What waits for a client; some ten seconds of a usual stream."""
 STAMPS_MAX: Final = 1024
 END_PATIENCE_S: Final = 1.0
+STILL_S: Final = 3.0
+"""Without a newer stamp what is shown stands still; KLV comes more often."""
 RECORDED_MS: Final = 3_600_000
 """KLV that is so far from the time of ingest is of a recording, or of a clock that nobody set."""
 
@@ -82,13 +85,26 @@ class Player:
         self.klv = KlvClock()
         self.outputs: list[UdpOutput] = []
         self.readers: list[Reader] = []
-        self._stamps: deque[tuple[float, int, bool]] = deque(maxlen=STAMPS_MAX)
-        """When something is shown, the time in ms that it shows, and whether that is of KLV."""
-        self.latency_ms: int | None = None
+        self._stamps: list[tuple[float, int, bool]] = []
+        """When something is shown, the time in ms that it shows, and whether that is of KLV; in this order, since what
+        was repaired comes after newer pieces."""
+        self._shown: tuple[float, int, int] | None = None
+        """Of the newest stamp that was shown: when, on our clock and in ms since 1970, and the time that it says."""
         self.is_latency_of_klv = False
         self._wake = trio.Event()
         self._latency_s = latency_s
         self._is_ending = False
+
+    @property
+    def latency_ms(self) -> int | None:
+        """How old what is shown was when it was shown, or is by now, when it stands still.
+
+        None: nothing was shown, or the stream has ended.
+        """
+        if self._shown is None or self._is_ending or self.playout.has_ended:
+            return None
+        at, at_ms, shown_ms = self._shown
+        return (at_ms if self._clock() - at < STILL_S else wall_ms()) - shown_ms
 
     def expect_end(self) -> None:
         """The stream has ended: when nothing more has come for the latency, all has been played."""
@@ -98,7 +114,7 @@ class Player:
     def take(self, piece: Piece) -> None:
         """A piece came live."""
         now = self._clock()
-        if self.playout.receive_piece(piece, now) is not Arrival.TAKEN:
+        if self.playout.receive_piece(piece, now, wall_ms() / 1000) is not Arrival.TAKEN:
             return
         if piece.tier == Tier.METADATA:
             before = self.klv.time_us
@@ -108,16 +124,19 @@ class Player:
                 shown_ms = piece.ingest_ms if self.klv.time_us is None else self.klv.time_us // 1000
                 if abs(piece.ingest_ms - shown_ms) > RECORDED_MS:
                     shown_ms, is_klv = piece.ingest_ms, False
-                self._stamps.append((self.playout.due(piece), shown_ms, is_klv))
+                bisect.insort(self._stamps, (self.playout.due(piece), shown_ms, is_klv))
+                del self._stamps[:-STAMPS_MAX]
         self._wake.set()
 
     async def run(self) -> None:
         """Until the stream has been played out, or cancelled."""
         while not self.playout.has_ended or self.playout.get_timer() is not None:
             timer = self.playout.get_timer()
-            self._wake = trio.Event()
             wait_s = self._patience_s() if timer is None else timer - self._clock()
-            if wait_s > 0:
+            if timer is not None and 0 < wait_s <= TICK_S:
+                await trio.sleep(wait_s)  # no piece that comes now is due before
+            elif wait_s > 0:
+                self._wake = trio.Event()
                 with trio.move_on_after(wait_s) as waiting:
                     await self._wake.wait()
                 if timer is None and waiting.cancelled_caught:
@@ -138,5 +157,5 @@ class Player:
             for reader in self.readers:
                 reader.give(each.data)
         while self._stamps and self._stamps[0][0] <= now:
-            _, shown_ms, self.is_latency_of_klv = self._stamps.popleft()
-            self.latency_ms = wall_ms() - shown_ms
+            _, shown_ms, self.is_latency_of_klv = self._stamps.pop(0)
+            self._shown = now, wall_ms(), shown_ms

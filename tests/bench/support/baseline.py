@@ -26,8 +26,20 @@ LOWER_IS_BETTER_FROM: Final = (
     "flash_",
     "multicast_",
     "frames_silent_",
+    "added_latency_",
+    "overhead_",
 )
-NEUTRAL: Final = ("tcp_copy_", "dd_", "peer_", "bare_", "bundles_in_between", "fdatasync_", "limit_", "frames_open_")
+NEUTRAL: Final = (
+    "tcp_copy_",
+    "srt_",
+    "dd_",
+    "peer_",
+    "bare_",
+    "bundles_in_between",
+    "fdatasync_",
+    "limit_",
+    "frames_open_",
+)
 """References: they say how fast the machine was, not how good we are."""
 TARGETS: Final[Mapping[str, Mapping[str, tuple[str, float]]]] = {
     "forward": {
@@ -61,6 +73,13 @@ TARGETS: Final[Mapping[str, Mapping[str, tuple[str, float]]]] = {
         "flash_p95_s": ("<=", 0.60),
         "multicast_bytes_ratio": ("<=", 1.25),
         "blind_complete_pct": (">=", 99),
+    },
+    "fmv": {
+        "on_time_pct_3": (">=", 99.95),
+        "on_time_pct_10": (">=", 99.8),
+        "archive_identical": (">=", 1),
+        "added_latency_ms": ("<=", 150),
+        "overhead_points": ("<=", 8),
     },
 }
 

@@ -6,9 +6,10 @@ import pytest
 import trio
 
 from meshd.daemon.streams import player as module
-from meshd.daemon.streams.player import READER_MAX_BYTES, Player, Reader
+from meshd.daemon.streams.player import READER_MAX_BYTES, STILL_S, Player, Reader
 from meshd.daemon.streams.rate_meter import WINDOW_S, RateMeter
-from meshd.stream.piece import Piece, PieceFlag
+from meshd.stream.klv import UAS_LABEL
+from meshd.stream.piece import Piece, PieceFlag, Tier
 from tests.unit.stream.stream_samples import ingest_s, sample_pieces
 
 DATA, PIECES = sample_pieces(seconds=6)
@@ -103,6 +104,37 @@ def test_old_klv_is_of_a_recording_and_ingest_counts() -> None:
         clock.now = 100.0 + ingest_s(piece)
         late.take(_later(piece))
     assert not any(is_klv for _, _, is_klv in late._stamps)
+    assert Player(0.5, clock).latency_ms is None
+
+
+def test_what_was_repaired_is_not_shown_as_old() -> None:
+    clock = Clock()
+    player = Player(5.0, clock)
+    repaired = next(piece for piece in PIECES[3:] if piece.tier == Tier.METADATA and UAS_LABEL in piece.body)
+    for piece in [each for each in PIECES[:20] if each is not repaired]:
+        clock.now = 100.0 + ingest_s(piece)
+        player.take(piece)
+    player.take(repaired)
+    dues = [due for due, _, _ in player._stamps]
+    assert dues == sorted(dues)
+    assert pytest.approx(player.playout.due(repaired)) in dues[:-1]
+
+
+async def test_what_stands_still_gets_older(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(module, "wall_ms", lambda: 1_700_000_000_000 + round(1000 * (clock.now - 100.0)))
+    player = Player(0.5, clock)
+    await play(player, clock, ends=False)
+    clock.now -= 60.0
+    player._play()
+    first = player.latency_ms
+    assert first is not None
+    clock.now += STILL_S / 2
+    assert player.latency_ms == first
+    clock.now += 60.0
+    assert player.latency_ms == pytest.approx(first + 60_000 + 500 * STILL_S, abs=1)
+    player.expect_end()
+    assert player.latency_ms is None
 
 
 def _later(piece: Piece) -> Piece:
